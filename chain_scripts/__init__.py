@@ -1,0 +1,1 @@
+"""One verb per file: what people and programs do to a chain."""

@@ -1,0 +1,1 @@
+"""Contracts from Python: bindings, transactions, events, a local chain."""

@@ -1,0 +1,1 @@
+"""What an application uses: finding workers, paying them, streaming text; never torch."""

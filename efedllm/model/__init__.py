@@ -1,0 +1,1 @@
+"""Models in integer form: the format, building, loading, caching and generating."""

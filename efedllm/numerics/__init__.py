@@ -1,0 +1,1 @@
+"""Integer tensor semantics: the same input gives the same bits on every machine."""

@@ -1,0 +1,1 @@
+"""The verifier program: recomputes drawn receipts and names the worker at fault."""

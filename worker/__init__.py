@@ -1,0 +1,1 @@
+"""The worker program: serves a range of layers for payment."""
