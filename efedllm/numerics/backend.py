@@ -55,11 +55,16 @@ def join(rows: Tensor, count: int) -> Tensor:
     return rows[:count].to(torch.int64).mul_(256).add_(rows[count : 2 * count])
 
 
+TEST_SHAPES = ((1, 1, 1), (1, 64, 8), (2, 127, 9), (1, 1000, 17), (3, 2049, 16), (9, 512, 40), (1, 14337, 5))
+"""(T, K, N) of the self-test: both paddings, odd and long lengths, few rows and many."""
+
+
 def operands(device: torch.device) -> list[tuple[Tensor, Tensor]]:
     """The self-test's (q int16 [T, K], W int8 [N, K]): saturating extremes of both signs, odd and long lengths, random ones."""
     generator = torch.Generator().manual_seed(20250611)
     cases: list[tuple[Tensor, Tensor]] = []
-    for count, columns, rows in ((1, 1, 1), (1, 64, 8), (2, 127, 9), (1, 1000, 17), (3, 2049, 16), (9, 512, 40), (1, 14337, 5)):
+    for count, columns, rows in TEST_SHAPES:
+
         def uniform(limit: int, *shape: int) -> Tensor:
             return torch.randint(-limit, limit + 1, shape, generator=generator)
 
@@ -103,7 +108,9 @@ def available() -> Sequence[Backend]:
     return (Int8(), Exact())
 
 
-def select(name: str | None = None, device: torch.device | str = "cpu", backends: Sequence[Backend] | None = None) -> Backend:
+def select(
+    name: str | None = None, device: torch.device | str = "cpu", backends: Sequence[Backend] | None = None
+) -> Backend:
     """The back end `name`, or without a name the first of `backends` that passes its self-test on `device`.
 
     Raises BackendError if the named one is unknown or fails, or if none passes.

@@ -1,9 +1,9 @@
 """Errors of the numerics package.
 
-    NumericsError
-    |- LimitError       a dimension, scale or value breaks a bound of docs/numerics.md; names the tensor or field
-    |- SamplingError    sampling parameters that the semantics does not define
-    `- BackendError     a back end that is unknown, unusable on the device, or that failed its self-test
+NumericsError
+|- LimitError     a dimension, scale or value breaks a bound of docs/numerics.md; names the tensor or field
+|- SamplingError  sampling parameters that the semantics does not define
+`- BackendError   a back end that is unknown, unusable on the device, or that failed its self-test
 """
 
 

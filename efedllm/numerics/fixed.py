@@ -68,7 +68,8 @@ def power(exponent: Tensor) -> Tensor:
 
 def maximum(v: Tensor) -> Tensor:
     """`M = max(1, max |v|)` over the last dimension, kept as size 1. v: float64 of integers -> float64."""
-    return torch.linalg.vector_norm(v, ord=float("inf"), dim=-1, keepdim=True).clamp_(min=1.0)
+    largest: Tensor = torch.linalg.vector_norm(v, ord=float("inf"), dim=-1, keepdim=True)
+    return largest.clamp_(min=1.0)
 
 
 def quantise(v: Tensor, limit: int, wide: bool = False) -> tuple[Tensor, Tensor]:

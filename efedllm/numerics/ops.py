@@ -181,5 +181,7 @@ def attention(
         m, e = fixed.scale_of(largest, total * CACHED)
         acc = torch.bmm(p.to(torch.float64), v[:, :seen]).to(torch.int64)
         out = fixed.sat32(fixed.rounded_shift(acc * m.unsqueeze(-1), e.unsqueeze(-1) + 6))
-        blocks.append(out.view(kv_heads, group, stop - start, head_dim).permute(2, 0, 1, 3).reshape(-1, heads, head_dim))
+        blocks.append(
+            out.view(kv_heads, group, stop - start, head_dim).permute(2, 0, 1, 3).reshape(-1, heads, head_dim)
+        )
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks)

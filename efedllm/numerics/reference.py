@@ -183,9 +183,7 @@ def swiglu(gate: Row, up: Row, table: Rows) -> list[int]:
     return [sat32(rr(rr(g * sigmoid(g, table), 24) * u, 16)) for g, u in zip(gate, up, strict=True)]
 
 
-def sample(
-    logits: Row, seed: bytes, position: int, temperature: int, top_k: int, top_p: int, table: Rows
-) -> int:
+def sample(logits: Row, seed: bytes, position: int, temperature: int, top_k: int, top_p: int, table: Rows) -> int:
     """The token at absolute `position`. temperature: Q16 (0 is greedy); top_k: 0 is off; top_p: Q16 (65536 is off)."""
     top = max(logits)
     if temperature == 0:
