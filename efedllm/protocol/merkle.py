@@ -73,7 +73,14 @@ def prove(hashes: Sequence[bytes], index: int, combine: Combine = node_hash) -> 
     return proof
 
 
-def verify(root: bytes, leaf: bytes, index: int, count: int, proof: Sequence[bytes], combine: Combine = node_hash) -> bool:
+def verify(
+    root: bytes,
+    leaf: bytes,
+    index: int,
+    count: int,
+    proof: Sequence[bytes],
+    combine: Combine = node_hash,
+) -> bool:
     """Whether `leaf` is number `index` of the `count` leaves under `root`. The proof's length must be exact."""
     if not 0 <= index < count or len(proof) != depth_of(count):
         return False

@@ -1,0 +1,98 @@
+"""Field types of signed objects: declared once, used for validation, EIP-712 hashing and the wire."""
+
+import types
+import typing
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, Self
+
+from eth_utils.address import is_address, to_checksum_address
+
+from efedllm.protocol.errors import ProtocolError
+
+ZERO_ADDRESS = "0x" + "00" * 20
+ZERO_HASH = bytes(32)
+
+
+def abi(kind: str) -> Any:
+    """A dataclass field of Solidity type `kind`: uintN, address, bytes32, uint32[], or the name of a nested struct (with [] for a list)."""
+    return field(metadata={"abi": kind})
+
+
+def _check(owner: str, name: str, kind: str, value: object) -> object:
+    where = f"{owner}.{name}"
+    if kind.endswith("[]"):
+        if not isinstance(value, tuple | list):
+            raise ProtocolError(f"{where}: expected a list, got {type(value).__name__}")
+        return tuple(_check(owner, f"{name}[{at}]", kind[:-2], item) for at, item in enumerate(value))
+    if kind.startswith("uint"):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ProtocolError(f"{where}: expected an integer, got {type(value).__name__}")
+        if not 0 <= value < 1 << int(kind[4:]):
+            raise ProtocolError(f"{where}: {value} does not fit {kind}")
+        return value
+    if kind == "bytes32":
+        if not isinstance(value, bytes) or len(value) != 32:
+            raise ProtocolError(f"{where}: expected 32 bytes")
+        return value
+    if kind == "address":
+        if not isinstance(value, str) or not is_address(value):
+            raise ProtocolError(f"{where}: expected an address")
+        return to_checksum_address(value)
+    if not isinstance(value, Struct):
+        raise ProtocolError(f"{where}: expected a {kind}")
+    return value
+
+
+@dataclass(frozen=True)
+class Struct:
+    """Base of all signed objects: immutable, and valid as soon as it exists. Raises ProtocolError naming the field."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            kind = item.metadata["abi"]
+            object.__setattr__(
+                self,
+                item.name,
+                _check(type(self).__name__, item.name, kind, getattr(self, item.name)),
+            )
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain map for msgpack or JSON stores: integers above 64 bits become decimal strings."""
+        return {item.name: _to_wire(getattr(self, item.name)) for item in fields(self)}
+
+    @classmethod
+    def from_wire(cls, data: object) -> Self:
+        """Strict inverse of `to_wire`: missing or unknown fields are refused."""
+        if not isinstance(data, dict):
+            raise ProtocolError(f"{cls.__name__}: expected a map")
+        known: dict[str, Field[Any]] = {item.name: item for item in fields(cls)}
+        if unknown := sorted(str(name) for name in data.keys() - known.keys()):
+            raise ProtocolError(f"{cls.__name__}: unknown field {unknown[0]}")
+        if missing := sorted(name for name, item in known.items() if name not in data and item.default is MISSING):
+            raise ProtocolError(f"{cls.__name__}: missing field {missing[0]}")
+        hints = typing.get_type_hints(cls)
+        return cls(**{name: _from_wire(f"{cls.__name__}.{name}", hints[name], value) for name, value in data.items()})
+
+
+def _to_wire(value: object) -> object:
+    if isinstance(value, Struct):
+        return value.to_wire()
+    if isinstance(value, tuple):
+        return [_to_wire(item) for item in value]
+    if isinstance(value, int) and value >> 63:
+        return str(value)
+    return value
+
+
+def _from_wire(where: str, hint: Any, value: object) -> object:
+    if isinstance(hint, types.GenericAlias) and typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ProtocolError(f"{where}: expected a list")
+        return tuple(_from_wire(where, typing.get_args(hint)[0], item) for item in value)
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        return hint.from_wire(value)
+    if hint is int and isinstance(value, str):
+        if not (value.isascii() and value.isdigit() and len(value) <= 78):
+            raise ProtocolError(f"{where}: expected an integer")
+        return int(value)
+    return value
