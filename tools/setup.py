@@ -109,12 +109,9 @@ def install_node(wanted: str) -> None:
 
 
 def main() -> int:
-    if sys.version_info < (3, 11):
-        print("setup: needs Python 3.11 or later; try: make setup PYTHON=/path/to/python3.11", file=sys.stderr)
-        return 1
     own = Path(__file__).read_bytes()
     python_wanted = digest("\n".join(requirements()).encode(), CONSTRAINTS.read_bytes(), own)
-    node_wanted = digest(*(ROOT.joinpath(name).read_bytes() for name in (".npmrc", "package.json", "package-lock.json")))
+    node_wanted = digest(*((ROOT / name).read_bytes() for name in (".npmrc", "package.json", "package-lock.json")))
     with one_at_a_time():
         try:
             if not is_current(VENV_STAMP, python_wanted) or not PYTHON.exists():

@@ -1,0 +1,121 @@
+"""Compiles the contracts and keeps efedllm/chain/artifacts equal to them.
+
+Without arguments: compiles and writes one JSON file per contract that can be deployed. With --check: writes nothing,
+and fails when a source of ours gives a compiler warning or when the files written last time are not current.
+
+An artifact has `contractName`, `abi`, `bytecode` (creation code, hex), `deployedBytecode` (code on the chain with
+zeros for the immutables) and `immutables`: half-open byte ranges `[start, end)` of those zeros.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from tools.setup import ROOT, VENV
+
+BUILT = ROOT / "build" / "hardhat" / "artifacts"
+ARTIFACTS = ROOT / "efedllm" / "chain" / "artifacts"
+# The compiler's name for files of this project; those of npm packages begin with "npm/".
+OWN_SOURCES = "project/"
+TEST_SOURCES = "contracts/test/"
+
+
+class ContractsError(Exception):
+    """The contracts do not compile, or use something that the artifacts cannot express."""
+
+
+def compile_contracts() -> None:
+    """Compile contracts and tests into build/hardhat; unchanged sources come from its cache.
+
+    Raises ContractsError with the compiler's words.
+    """
+    environment = os.environ | {"PATH": f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}", "CI": "true"}
+    command = [str(ROOT / "node_modules" / ".bin" / "hardhat"), "build", "--quiet"]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if result.returncode:
+        raise ContractsError(f"the contracts do not compile:\n{result.stdout}{result.stderr}")
+
+
+def warnings() -> list[str]:
+    """What the compiler complained about in our own sources, tests included; each as it was printed."""
+    found = []
+    for path in sorted((BUILT / "build-info").glob("*.output.json")):
+        for message in json.loads(path.read_text())["output"].get("errors", ()):
+            location = message.get("sourceLocation", {}).get("file", OWN_SOURCES)
+            if location.startswith(OWN_SOURCES):
+                found.append(message["formattedMessage"].strip())
+    return list(dict.fromkeys(found))
+
+
+def artifact(built: dict[str, Any]) -> dict[str, Any]:
+    """The part of a Hardhat artifact that Python needs.
+
+    Raises ContractsError for a contract with a library to link: ours are internal, so that code has no holes.
+    """
+    if built["linkReferences"]:
+        raise ContractsError(f"{built['contractName']} calls an external library; make its functions internal")
+    ranges = [place for places in built["immutableReferences"].values() for place in places]
+    return {
+        "contractName": built["contractName"],
+        "abi": built["abi"],
+        "bytecode": built["bytecode"],
+        "deployedBytecode": built["deployedBytecode"],
+        "immutables": sorted([place["start"], place["start"] + place["length"]] for place in ranges),
+    }
+
+
+def current_artifacts() -> dict[str, str]:
+    """File name -> text, for each of our contracts that has code; interfaces and tests have no place on a chain."""
+    texts = {}
+    for path in sorted((BUILT / "contracts").rglob("*.json")):
+        built = json.loads(path.read_text())
+        if built["bytecode"] != "0x" and not built["sourceName"].startswith(TEST_SOURCES):
+            texts[path.name] = json.dumps(artifact(built), indent=1) + "\n"
+    return texts
+
+
+def stored_artifacts() -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted(ARTIFACTS.glob("*.json"))}
+
+
+def check() -> list[str]:
+    """Everything that is wrong, empty when nothing is."""
+    current, stored = current_artifacts(), stored_artifacts()
+    stale = sorted(name for name in current.keys() | stored.keys() if current.get(name) != stored.get(name))
+    return warnings() + [f"{(ARTIFACTS / name).relative_to(ROOT)} is stale; run: make contracts" for name in stale]
+
+
+def write() -> None:
+    current = current_artifacts()
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    for name in stored_artifacts().keys() - current.keys():
+        (ARTIFACTS / name).unlink()
+    for name, text in current.items():
+        (ARTIFACTS / name).write_text(text)
+    print(f"{len(current)} artifacts in {ARTIFACTS.relative_to(ROOT)}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.contracts", description="Compile the contracts for Python.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail on warnings and on stale artifacts")
+    arguments = parser.parse_args()
+    try:
+        compile_contracts()
+        if arguments.check:
+            problems = check()
+            print("\n\n".join(problems) if problems else "contracts: no warnings, artifacts current")
+            return 1 if problems else 0
+        write()
+    except ContractsError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
