@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .backend import Prepared
+from .prepared import Prepared
 from .weights import Matrix
 
 TILE = 1 << 19

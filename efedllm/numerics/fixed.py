@@ -1,7 +1,7 @@
 """Primitives of the integer semantics on torch tensors: shifts, roots, quantisation, scales, tables.
 
-Every function is exact on the ranges it states, makes no decision on the host (so no device is waited for), and gives the
-same integers on any device. fp64 appears only where its results are provably the exact integers; each place says why.
+Every function is exact on the ranges it states, makes no decision on the host (so no device is waited for), and gives
+the same integers on any device. fp64 appears only where its results are provably exact; each place says why.
 """
 
 from typing import NamedTuple
@@ -44,8 +44,8 @@ def sat32(x: Tensor) -> Tensor:
 def bitlen(x: Tensor) -> Tensor:
     """Number of bits. x: int64, 0 <= x < 2^63 -> int64.
 
-    Clearing every bit below a set one keeps the top bit and leaves a zero after it, so rounding to fp64 cannot carry into
-    the next power of two and the exponent field of the double is the answer.
+    Clearing every bit below a set one keeps the top bit and leaves a zero after it, so rounding to fp64 cannot carry
+    into the next power of two and the exponent field of the double is the answer.
     """
     sparse = (x & ~(x >> 1)).to(torch.float64)
     return ((sparse.view(torch.int64) >> 52) - 1022).clamp_(min=0)
@@ -79,8 +79,8 @@ def quantise(v: Tensor, limit: int, wide: bool = False) -> tuple[Tensor, Tensor]
     -> q: int16 (int8 for limit 127) [..., K], |q| <= limit; M: int64 [...].
 
     fp64 is exact here. v < 2^48 and its product with a power of two are exact, and so is the floor. The numerator stays
-    below 2^49 and the denominator below 2^33, so a quotient that is no integer is at least 2^-33 away from one, while its
-    rounding error is below 2^-36 (|quotient| <= 2^15): the floor of the rounded quotient is the floor of the quotient.
+    below 2^49 and the denominator below 2^33, so a quotient that is no integer is at least 2^-33 away from one, while
+    its rounding error is below 2^-36 (|quotient| <= 2^15): the rounded quotient has the floor of the quotient.
     """
     x = v.to(torch.float64)
     m = maximum(x)

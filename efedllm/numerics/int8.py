@@ -4,8 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .backend import Prepared, join, split
+from .prepared import Prepared, join, split
 from .weights import Matrix
+
+CPU_COLUMNS = 2
+"""With one column the library's CPU product leaves its result unwritten: a zero column is added."""
 
 CUDA_ROWS = 24
 """CUDA's int8 product wants more than 16 rows."""
@@ -23,13 +26,14 @@ class Int8:
         rows, columns = matrix.q.shape
         if matrix.q.is_cuda:  # column-major, as stored: what the library wants there
             weight = pad(matrix.q, (0, -columns % CUDA_MULTIPLE, 0, -rows % CUDA_MULTIPLE)).t()
-        else:  # row-major [K, N] reads weights in order at few rows: 2 to 4 times faster
-            weight = matrix.q.t().contiguous()
+        else:  # row-major [K, N]: at few rows, where reading weights is the cost, 2 to 4 times faster
+            weight = pad(matrix.q, (0, max(0, CPU_COLUMNS - columns))).t().contiguous()
         return Prepared(weight, matrix.scale.to(torch.int64), matrix.exponent, rows, columns)
 
     def product(self, q: Tensor, matrix: Prepared) -> Tensor:
         count, x = q.shape[0], split(q)
-        if x.is_cuda:
-            missing = max(-len(x) % CUDA_MULTIPLE, CUDA_ROWS - len(x))
-            x = pad(x, (0, matrix.weight.shape[0] - matrix.columns, 0, missing))
+        below = max(-len(x) % CUDA_MULTIPLE, CUDA_ROWS - len(x)) if x.is_cuda else 0
+        right = matrix.weight.shape[0] - matrix.columns
+        if below or right:
+            x = pad(x, (0, right, 0, below))
         return join(torch._int_mm(x, matrix.weight)[:, : matrix.rows], count)

@@ -1,7 +1,7 @@
 """The bounds under which no intermediate leaves int64 and no shift is negative, for every int32 residual.
 
-One check per row of the "Bounds" table of docs/numerics.md, and one per stored tensor. Each takes plain integers and raises
-LimitError naming the tensor or field. Whoever builds a model checks them, and whoever loads one checks them again.
+One check per row of the "Bounds" table of docs/numerics.md, and one per stored tensor. Each takes plain integers and
+raises LimitError naming the tensor or field. A build checks them, and a loader checks them again.
 """
 
 from collections.abc import Sequence
@@ -80,13 +80,13 @@ def check_matrix(name: str, *, columns: int, exponent: int, values: tuple[int, i
 
 
 def check_gain(name: str, *, hidden: int, exponent: int, values: tuple[int, int]) -> None:
-    """Refuses a stored gain [hidden] whose norm could have a scale exponent below 14; values: (least, largest) of its g."""
+    """Refuses a gain [hidden] whose norm could have a scale exponent below 14; values: (least, largest) of its g."""
     check_range(f"{name}: exponent", exponent, exponent, GAIN_EXPONENTS)
     check_range(f"{name}: values", *values, GAIN_VALUES)
     largest = max(abs(value) for value in values)
     if (isqrt(hidden - 1) + 1) * largest > 1 << (14 + exponent):
         raise LimitError(
-            f"{name}: a gain of {largest} * 2^-{exponent} is too large for hidden = {hidden}; exact inference does not cover it"
+            f"{name}: a gain of {largest} * 2^-{exponent} is too large for hidden = {hidden}; rescale it in the checkpoint"
         )
 
 

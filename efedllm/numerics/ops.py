@@ -1,6 +1,6 @@
 """The ops of docs/numerics.md in torch, on a ragged batch of rows: row t belongs to any sequence at any position.
 
-Fixed point Q16 (int32, value * 2^16) for the residual and every linear, rotary, attention and SwiGLU output. T: rows (tokens).
+Q16 (int32, value * 2^16): the residual and every linear, rotary, attention and SwiGLU output. T: rows (tokens).
 Rows never influence each other, so a batch gives what its rows give one by one.
 """
 
@@ -49,8 +49,13 @@ def norm(x: Tensor, gain: Gain, epsilon: int) -> tuple[Tensor, Scale]:
 def quantise_rows(x: Tensor) -> tuple[Tensor, Scale]:
     """x: int32 [T, K], Q16 -> q: int16 [T, K], |q| <= 32512, scale [T]."""
     q, largest = fixed.quantise(x, ACTIVATION)
-    m, e = fixed.scale_of(largest, ACTIVATION)
-    return q, Scale(m, e + 16)
+    return q, scale_of_maxima(largest, ACTIVATION)
+
+
+def scale_of_maxima(largest: Tensor, limit: int) -> Scale:
+    """The scale of Q16 values that were quantised to `limit`. largest: int64, 1 .. 2^31, any shape."""
+    m, e = fixed.scale_of(largest, limit)
+    return Scale(m, e + 16)
 
 
 def linear(q: Tensor, scale: Scale, matrix: Prepared, backend: Backend) -> Tensor:
@@ -61,7 +66,7 @@ def linear(q: Tensor, scale: Scale, matrix: Prepared, backend: Backend) -> Tenso
 def scaled(acc: Tensor, scale: Scale, rows: Tensor, exponent: int) -> Tensor:
     """Scales raw accumulators (of a whole K, or summed over its parts) to Q16; overwrites `acc`.
 
-    acc: int64 [T, N], |acc| < 2^38; scale [T]; rows: int64 [N], the matrix's row scales; exponent: the matrix's -> int32 [T, N].
+    acc: int64 [T, N], |acc| < 2^38; scale [T]; rows: int64 [N], row scales; exponent: the matrix's -> int32 [T, N].
     """
     # |x| < 2^61 when it is shifted, so a shift of 62 gives 0 as any larger one does; the bounds keep every shift >= 1.
     shift = (scale.e + (exponent - 29)).clamp_(max=62).unsqueeze(-1)
@@ -140,8 +145,8 @@ def attention(
 ) -> Tensor:
     """Scores, softmax and values of T consecutive positions `first .. first + T` of one sequence.
 
-    query: int16 [T, heads, head_dim] with scale [T, heads]; keys, values: int8 [P, kv_heads, head_dim] with maxima int64
-    [P, kv_heads], P >= first + T (what lies behind is not read); table: exp2, int32 [256, 2].
+    query: int16 [T, heads, head_dim] with scale [T, heads]; keys, values: int8 [P, kv_heads, head_dim] with maxima
+    int64 [P, kv_heads], P >= first + T (what lies behind is not read); table: exp2, int32 [256, 2].
     -> int32 [T, heads, head_dim], Q16.
     """
     count, heads, head_dim = query.shape
@@ -150,7 +155,7 @@ def attention(
     # fp64 holds both products exactly: |scores| < 2^30, |values| <= 2^38.
     k = keys[:end].permute(1, 2, 0).to(torch.float64)
     v = values[:end].permute(1, 0, 2).to(torch.float64)
-    key_scale = fixed.scale_of(key_maxima[:end].t().unsqueeze(1), CACHED)
+    key_scale = scale_of_maxima(key_maxima[:end].t().unsqueeze(1), CACHED)
     maxima = value_maxima[:end].t().unsqueeze(1)
 
     def heads_first(x: Tensor) -> Tensor:

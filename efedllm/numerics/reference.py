@@ -18,7 +18,7 @@ LOG2_E = 6196328019
 
 
 def rr(x: int, s: int) -> int:
-    """Rounded shift, half up. Every intermediate of the semantics passes here: it must fit int64 and s must not be negative."""
+    """Rounded shift, half up. Every intermediate passes here: it must fit int64, and s must not be negative."""
     assert s >= 0 and -(2**63) <= x < 2**63
     if s >= 63:
         return 0

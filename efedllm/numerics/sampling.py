@@ -1,6 +1,6 @@
 """Sampling in torch: one token for each row of logits, by the integer inverse CDF of docs/numerics.md.
 
-Cuts are thresholds on the exponent `z`, found digit by digit in histograms of 128 bins: linear in the vocabulary, no sort.
+Cuts are thresholds on the exponent `z`, found digit by digit in histograms of 128 bins: linear time, no sort.
 """
 
 import hashlib
@@ -34,9 +34,8 @@ def sample(
     """
     rows, vocab = logits.shape
     if not rows == len(parameters) == len(seeds) == len(positions):
-        raise SamplingError(
-            f"{rows} rows with {len(parameters)} parameters, {len(seeds)} seeds and {len(positions)} positions; give one each"
-        )
+        counts = f"{len(parameters)} parameters, {len(seeds)} seeds and {len(positions)} positions"
+        raise SamplingError(f"{rows} rows with {counts}; give one of each per row")
     wide = logits.to(torch.int64)
     behind = wide.amax(-1, keepdim=True) - wide
     greedy = first(behind == 0)
@@ -89,7 +88,7 @@ def threshold(z: Tensor, w: Tensor, target: Tensor) -> Tensor:
 
 
 def limbs(seed: bytes, position: int) -> list[int]:
-    """The 256-bit draw, shifted left by 4, as 13 limbs of 20 bits, lowest first. Raises SamplingError for a bad seed."""
+    """The 256-bit draw, shifted left by 4, as 13 limbs of 20 bits, lowest first."""
     if len(seed) != SEED_BYTES:
         raise SamplingError(f"a seed of {len(seed)} bytes; give {SEED_BYTES}")
     value = int.from_bytes(hashlib.sha256(seed + position.to_bytes(8, "big")).digest(), "big") << 4
