@@ -1,0 +1,124 @@
+"""The commitment to a model's weights: leaves, roots, and proofs of single leaves against the weights root.
+
+A leaf is an 8-byte header `scale uint32 | exponent uint16 | kind uint16` and at most 1,024 bytes of data, all
+little-endian. The leaf hashes of a built model lie beside it, so that a proof needs of the weights only the one leaf.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from struct import Struct
+
+import numpy as np
+
+from efedllm.model.errors import ModelError
+from efedllm.model.layout import Kind, Layout, TensorSpec
+from efedllm.model.stored import VALUE_DTYPES, Integers, Stored
+from efedllm.protocol.merkle import LEAF_BYTES, depth_of, leaf_hash, node_hash, prove, tree_root
+
+HASH_BYTES = 32
+HEADER = Struct("<IHH")
+
+
+@dataclass(frozen=True)
+class LeafProof:
+    """A leaf (header and data) and its siblings from the bottom up to the weights root, through the trees of the row,
+    the tensor, its group (a layer, the tables, the final part) and the model."""
+
+    name: str
+    index: int
+    leaf: bytes
+    siblings: tuple[bytes, ...]
+
+
+def tensor_leaf(spec: TensorSpec, row: Integers, scale: int, exponent: int, tile: int) -> bytes:
+    """Header and data of one leaf. row: a row of a matrix or of the rotary table, or a whole tensor of another kind;
+    tile: which cut of it; scale: the row's `m`, 0 unless it is a matrix's."""
+    data = np.ascontiguousarray(row, dtype=VALUE_DTYPES[spec.kind]).tobytes()
+    return HEADER.pack(scale, exponent, spec.kind) + data[tile * LEAF_BYTES : (tile + 1) * LEAF_BYTES]
+
+
+def leaf_hashes(tensor: Stored) -> list[bytes]:
+    """Hashes of all leaves of a tensor, in order."""
+    kind, exponent = tensor.spec.kind, tensor.exponent
+    data = np.ascontiguousarray(tensor.values).reshape(-1).view(np.uint8).data
+    if tensor.scales is None:
+        size = len(data) // tensor.spec.rows if kind is Kind.ROTARY else LEAF_BYTES
+        header = HEADER.pack(0, exponent, kind)
+        return [leaf_hash(header + data[at : at + size]) for at in range(0, len(data), size)]
+    hashes = []
+    columns = tensor.spec.columns
+    for row, scale in enumerate(tensor.scales.tolist()):
+        # `leaf_hash`, written out: this loop is what a start with gigabytes of weights waits for.
+        head = b"\x00" + HEADER.pack(scale, exponent, kind)
+        end = (row + 1) * columns
+        for at in range(row * columns, end, LEAF_BYTES):
+            hashes.append(sha256(head + data[at : min(at + LEAF_BYTES, end)]).digest())
+    return hashes
+
+
+def tensor_root(spec: TensorSpec, leaves: Sequence[bytes]) -> bytes:
+    """Root of a tensor from all its leaf hashes."""
+    return tree_root(_row_roots(spec, leaves))
+
+
+def weights_root(layout: Layout, roots: Mapping[str, bytes]) -> bytes:
+    """The weights root from the root of every tensor, by name."""
+    return tree_root(_group_roots(layout, roots))
+
+
+def open_leaf(
+    layout: Layout, roots: Mapping[str, bytes], name: str, index: int, leaf: bytes, leaves: Sequence[bytes]
+) -> LeafProof:
+    """Prove leaf `index` of tensor `name` against the weights root.
+
+    `leaf`: its bytes; `leaves`: all leaf hashes of the tensor; `roots`: of every tensor, by name. A tied head's leaves
+    are the embedding's; the name `head` proves them in the head's place. Raises ModelError for an unknown place.
+    """
+    spec, (tile, row, member, group) = _place(layout, name, index)
+    siblings = (
+        *prove(leaves[row * spec.tiles : (row + 1) * spec.tiles], tile),
+        *prove(_row_roots(spec, leaves), row),
+        *prove([roots[other] for other in layout.groups[group]], member),
+        *prove(_group_roots(layout, roots), group),
+    )
+    return LeafProof(name, index, leaf, siblings)
+
+
+def verify_leaf(layout: Layout, root: bytes, proof: LeafProof) -> bool:
+    """Whether the proof's leaf lies where it says under the weights root. Raises ModelError for an unknown place."""
+    spec, (tile, row, member, group) = _place(layout, proof.name, proof.index)
+    rows = spec.leaf_count // spec.tiles
+    trees = ((tile, spec.tiles), (row, rows), (member, len(layout.groups[group])), (group, len(layout.groups)))
+    turns = [index >> level & 1 for index, count in trees for level in range(depth_of(count))]
+    if len(turns) != len(proof.siblings):
+        return False
+    at = leaf_hash(proof.leaf)
+    for is_right, sibling in zip(turns, proof.siblings, strict=True):
+        at = node_hash(sibling, at) if is_right else node_hash(at, sibling)
+    return at == root
+
+
+def _row_roots(spec: TensorSpec, leaves: Sequence[bytes]) -> Sequence[bytes]:
+    if spec.tiles == 1:
+        return leaves
+    return [tree_root(leaves[at : at + spec.tiles]) for at in range(0, len(leaves), spec.tiles)]
+
+
+def _group_roots(layout: Layout, roots: Mapping[str, bytes]) -> list[bytes]:
+    return [tree_root([roots[name] for name in group]) for group in layout.groups]
+
+
+def _place(layout: Layout, name: str, index: int) -> tuple[TensorSpec, tuple[int, int, int, int]]:
+    """The tensor, and the leaf's index in each tree from the bottom up."""
+    stored = "embedding" if name == "head" and layout.dimensions.tied else name
+    spec = layout.tensors.get(stored)
+    if spec is None:
+        raise ModelError(f"the model has no tensor {name!r}: names are such as 'embedding' or 'layers.0.q'")
+    if not 0 <= index < spec.leaf_count:
+        raise ModelError(f"tensor {name} has {spec.leaf_count} leaves and no leaf {index}")
+    row, tile = divmod(index, spec.tiles)
+    if name == "head":
+        return spec, (tile, row, 1, 2)
+    group = next(at for at, names in enumerate(layout.groups) if name in names)
+    return spec, (tile, row, layout.groups[group].index(name), group)
