@@ -3,6 +3,7 @@
 Floats are fine here: this measures a model, nobody has to recompute it.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from efedllm.model.blocks import blocks_for
 from efedllm.model.errors import ModelError
 from efedllm.model.format import Quality
 from efedllm.model.generate import PREFILL_CHUNK
 from efedllm.model.load import load
-from efedllm.model.shard import Shard
+from efedllm.model.shard import Shard, Slice
 from efedllm.numerics.backend import select
 
 MAX_WINDOW = 2048
