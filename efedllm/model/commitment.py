@@ -11,7 +11,6 @@ from struct import Struct
 
 import numpy as np
 
-from efedllm.model.errors import ModelError
 from efedllm.model.layout import Kind, Layout, TensorSpec
 from efedllm.model.stored import VALUE_DTYPES, Integers, Stored
 from efedllm.protocol.merkle import LEAF_BYTES, depth_of, leaf_hash, node_hash, prove, tree_root
@@ -75,7 +74,8 @@ def open_leaf(
     `leaf`: its bytes; `leaves`: all leaf hashes of the tensor; `roots`: of every tensor, by name. A tied head's leaves
     are the embedding's; the name `head` proves them in the head's place. Raises ModelError for an unknown place.
     """
-    spec, (tile, row, member, group) = _place(layout, name, index)
+    spec, trees = layout.place(name, index)
+    tile, row, member, group = (tree.child for tree in trees)
     siblings = (
         *prove(leaves[row * spec.tiles : (row + 1) * spec.tiles], tile),
         *prove(_row_roots(spec, leaves), row),
@@ -87,10 +87,8 @@ def open_leaf(
 
 def verify_leaf(layout: Layout, root: bytes, proof: LeafProof) -> bool:
     """Whether the proof's leaf lies where it says under the weights root. Raises ModelError for an unknown place."""
-    spec, (tile, row, member, group) = _place(layout, proof.name, proof.index)
-    rows = spec.leaf_count // spec.tiles
-    trees = ((tile, spec.tiles), (row, rows), (member, len(layout.groups[group])), (group, len(layout.groups)))
-    turns = [index >> level & 1 for index, count in trees for level in range(depth_of(count))]
+    _, trees = layout.place(proof.name, proof.index)
+    turns = [tree.child >> level & 1 for tree in trees for level in range(depth_of(tree.children))]
     if len(turns) != len(proof.siblings):
         return False
     at = leaf_hash(proof.leaf)
@@ -107,18 +105,3 @@ def _row_roots(spec: TensorSpec, leaves: Sequence[bytes]) -> Sequence[bytes]:
 
 def _group_roots(layout: Layout, roots: Mapping[str, bytes]) -> list[bytes]:
     return [tree_root([roots[name] for name in group]) for group in layout.groups]
-
-
-def _place(layout: Layout, name: str, index: int) -> tuple[TensorSpec, tuple[int, int, int, int]]:
-    """The tensor, and the leaf's index in each tree from the bottom up."""
-    stored = "embedding" if name == "head" and layout.dimensions.tied else name
-    spec = layout.tensors.get(stored)
-    if spec is None:
-        raise ModelError(f"the model has no tensor {name!r}: names are such as 'embedding' or 'layers.0.q'")
-    if not 0 <= index < spec.leaf_count:
-        raise ModelError(f"tensor {name} has {spec.leaf_count} leaves and no leaf {index}")
-    row, tile = divmod(index, spec.tiles)
-    if name == "head":
-        return spec, (tile, row, 1, 2)
-    group = next(at for at, names in enumerate(layout.groups) if name in names)
-    return spec, (tile, row, layout.groups[group].index(name), group)

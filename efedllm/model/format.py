@@ -14,6 +14,7 @@ Parsing is strict: a manifest that parses is complete, of this semantics version
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 from efedllm.model.commitment import HASH_BYTES, weights_root
@@ -57,7 +58,7 @@ class Manifest:
     stop_ids: tuple[int, ...]
     quality: Quality | None = None
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
         return Layout(self.dimensions)
 
@@ -65,7 +66,7 @@ class Manifest:
     def roots(self) -> dict[str, bytes]:
         return {name: record.root for name, record in self.tensors.items()}
 
-    @property
+    @cached_property
     def weights_root(self) -> bytes:
         return weights_root(self.layout, self.roots)
 

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from typing import NamedTuple
 
 from efedllm.model.config import Dimensions
+from efedllm.model.errors import ModelError
 from efedllm.protocol.merkle import LEAF_BYTES
 
 EXP2_ROWS = 256
@@ -61,6 +63,21 @@ class TensorSpec:
                 return -(-self.columns * 2 // LEAF_BYTES)
             case Kind.EXP2 | Kind.SIGMOID:
                 return -(-self.rows * self.columns * 4 // LEAF_BYTES)
+
+
+class Branch(NamedTuple):
+    """Number `child` of the `children` below a root."""
+
+    child: int
+    children: int
+
+
+class Place(NamedTuple):
+    """A leaf's tensor as stored, and its way up: tile in the row, row (or leaf) in the tensor, tensor in its group,
+    group in the model."""
+
+    spec: TensorSpec
+    trees: tuple[Branch, Branch, Branch, Branch]
 
 
 @dataclass(frozen=True)
@@ -122,7 +139,32 @@ class Layout:
             for short, kind, rows, columns in shapes
         )
 
+    def place(self, name: str, index: int) -> Place:
+        """Where leaf `index` of a tensor lies in the weights tree. `head` is a place of its own even if it is tied.
 
+        Raises ModelError for a tensor or a leaf that the model does not have.
+        """
+        is_tied_head = name == "head" and self.dimensions.tied
+        spec = self.tensors.get("embedding" if is_tied_head else name)
+        if spec is None:
+            raise ModelError(f"the model has no tensor {name!r}: names are such as 'embedding' or 'layers.0.q'")
+        if not 0 <= index < spec.leaf_count:
+            raise ModelError(f"tensor {name} has {spec.leaf_count} leaves and no leaf {index}")
+        row, tile = divmod(index, spec.tiles)
+        group = FINAL_GROUP if is_tied_head else next(at for at, names in enumerate(self.groups) if name in names)
+        members = self.groups[group]
+        return Place(
+            spec,
+            (
+                Branch(tile, spec.tiles),
+                Branch(row, spec.leaf_count // spec.tiles),
+                Branch(members.index(spec.name), len(members)),
+                Branch(group, len(self.groups)),
+            ),
+        )
+
+
+FINAL_GROUP = 2
 TABLES_FILE = "tables.safetensors"
 EMBEDDING_FILE = "embedding.safetensors"
 FINAL_FILE = "final.safetensors"
