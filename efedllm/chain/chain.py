@@ -1,0 +1,86 @@
+"""A deployment on a chain: the one object through which programs read and write contracts."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from eth_account.signers.local import LocalAccount
+
+from efedllm.chain.beacon import Beacon
+from efedllm.chain.channels import Channels
+from efedllm.chain.deployment import Deployment, find_deployment
+from efedllm.chain.errors import DeploymentError
+from efedllm.chain.event_reader import EventReader
+from efedllm.chain.model_registry import ModelRegistry
+from efedllm.chain.rpc import DEFAULT_RPC, Rpc
+from efedllm.chain.stake_registry import StakeRegistry
+from efedllm.chain.transactions import Sender, UnlockedAccount
+from efedllm.chain.work_token import WorkToken
+
+
+class Chain:
+    """Contracts of one deployment behind one endpoint. Made by `Chain.connect`, ended by `async with` or `close`."""
+
+    def __init__(self, rpc: Rpc, deployment: Deployment) -> None:
+        self.rpc = rpc
+        self.deployment = deployment
+        contracts = deployment.contracts
+        self.token = WorkToken(rpc, contracts.token)
+        self.models = ModelRegistry(rpc, contracts.model_registry)
+        self.stakes = StakeRegistry(rpc, contracts.stake_registry)
+        self.channels = Channels(rpc, contracts.channels)
+        self.beacon = Beacon(rpc, contracts.beacon)
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str = DEFAULT_RPC,
+        deployment: Deployment | Path | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> Self:
+        """Connect and make sure that the deployment (by default: `find_deployment`) is on this chain.
+
+        Raises ChainUnreachable or DeploymentError.
+        """
+        rpc = Rpc(url)
+        try:
+            chain_id = await rpc.chain_id()
+            if not isinstance(deployment, Deployment):
+                deployment = find_deployment(chain_id, deployment, environ)
+            if deployment.chain_id != chain_id:
+                raise DeploymentError(f"the deployment is for chain {deployment.chain_id}, but {url} serves {chain_id}")
+            if not await rpc.code(deployment.contracts.channels):
+                raise DeploymentError(
+                    f"there is no contract at {deployment.contracts.channels} on {url}:"
+                    " if the chain was restarted, run `efedllm deploy` again"
+                )
+        except BaseException:
+            await rpc.close()
+            raise
+        return cls(rpc, deployment)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self.rpc.close()
+
+    def sender(self, account: LocalAccount | UnlockedAccount) -> Sender:
+        """Sends transactions of `account`. Use one sender per key and process: it keeps their order."""
+        return Sender(self.rpc, self.deployment.chain_id, account, self.deployment.contracts.names())
+
+    def events(self, with_token: bool = False) -> EventReader:
+        """Events from the first block on; the token's transfers only on request, since it may be a busy one."""
+        wanted = {
+            name: address
+            for address, name in self.deployment.contracts.names().items()
+            if with_token or name != "WorkToken"
+        }
+        return EventReader(self.rpc, wanted, self.deployment.deploy_block, self.deployment.parameters.confirmations)

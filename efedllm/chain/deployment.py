@@ -1,0 +1,172 @@
+"""Where the contracts of a network are, and the numbers everybody has to agree on."""
+
+import json
+import os
+import tempfile
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from eth_utils.address import is_address, to_checksum_address
+
+from efedllm.chain.errors import DeploymentError
+from efedllm.protocol.eip712 import Domain
+
+_VERSION = 1
+_AMOUNTS = frozenset({"first_slash"})  # decimal strings in the file: JSON readers lose digits of large numbers
+
+
+@dataclass(frozen=True)
+class Contracts:
+    """Checksummed addresses."""
+
+    token: str
+    model_registry: str
+    stake_registry: str
+    channels: str
+    beacon: str
+
+    def names(self) -> dict[str, str]:
+        """Contract names (abi.CONTRACTS) by address."""
+        return {
+            self.token: "WorkToken",
+            self.model_registry: "ModelRegistry",
+            self.stake_registry: "StakeRegistry",
+            self.channels: "Channels",
+            self.beacon: "Beacon",
+        }
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Numbers of a deployment. Those of the first group are in the contracts; the others are rules between the parties.
+
+    `first_slash` is in base units; a block is final for our programs when `confirmations` others stand on it.
+    """
+
+    challenge_window_seconds: int
+    withdrawal_delay_seconds: int
+    unbonding_seconds: int
+    hot_key_delay_seconds: int
+    stake_multiple: int
+    protocol_fee_bps: int
+    beacon_delay_blocks: int
+    beacon_spacing_blocks: int
+
+    minimum_rate_bps: int
+    challenger_share_bps: int
+    first_slash: int
+    credit_tokens: int
+    confirmations: int
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One set of contracts on one chain. `deploy_block` is the first block that can hold an event of theirs."""
+
+    chain_id: int
+    deploy_block: int
+    token_symbol: str
+    token_decimals: int
+    contracts: Contracts
+    parameters: Parameters
+
+    @property
+    def domain(self) -> Domain:
+        """The EIP-712 domain of everything that is signed for this deployment."""
+        return Domain(self.chain_id, self.contracts.channels)
+
+    def to_json(self) -> str:
+        plain: dict[str, Any] = {"version": _VERSION, **asdict(self)}
+        for name in _AMOUNTS:
+            plain["parameters"][name] = str(plain["parameters"][name])
+        return json.dumps(plain, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Self:
+        """Strict inverse of `to_json`. Raises DeploymentError naming `where` and the field."""
+        try:
+            plain = json.loads(text)
+        except ValueError as error:
+            raise DeploymentError(f"{where} is not JSON ({error}): write it again with `efedllm deploy`") from error
+        if not isinstance(plain, dict) or plain.pop("version", None) != _VERSION:
+            raise DeploymentError(f"{where} is not a deployment file of version {_VERSION}")
+        return typing.cast(Self, _parse(cls, plain, where))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise DeploymentError(
+                f"cannot read the deployment file {path} ({reason}): run `efedllm deploy` or pass --deployment FILE"
+            ) from error
+        return cls.from_json(text, str(path))
+
+    def write(self, path: Path) -> None:
+        """Replace the file as a whole, so that no reader ever sees half of it."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+                file.write(self.to_json())
+            os.replace(file.name, path)
+        except OSError as error:
+            raise DeploymentError(f"cannot write the deployment file {path}: {error.strerror}") from error
+
+
+def default_path(chain_id: int, home: Path | None = None) -> Path:
+    """Where `deploy` writes and everybody looks last."""
+    return (home or Path.home()) / ".efedllm" / "deployments" / f"{chain_id}.json"
+
+
+def find_deployment(chain_id: int, given: Path | None, environ: Mapping[str, str] = os.environ) -> Deployment:
+    """The deployment to use on chain `chain_id`: file `given`, else `EFEDLLM_DEPLOYMENT`, else the default path.
+
+    Raises DeploymentError if there is no file, or it is for another chain.
+    """
+    from_environment = environ.get("EFEDLLM_DEPLOYMENT")
+    path = given or (Path(from_environment) if from_environment else default_path(chain_id))
+    deployment = Deployment.read(path)
+    if deployment.chain_id != chain_id:
+        raise DeploymentError(
+            f"{path} is for chain {deployment.chain_id}, but the RPC endpoint serves chain {chain_id}:"
+            " pass another --rpc or --deployment"
+        )
+    return deployment
+
+
+def _parse(kind: type[Any], plain: object, where: str) -> Any:
+    """An instance of dataclass `kind` from parsed JSON."""
+    if not isinstance(plain, dict):
+        raise DeploymentError(f"{where}: expected an object")
+    hints = typing.get_type_hints(kind)
+    names = [item.name for item in fields(kind)]
+    if unknown := sorted(plain.keys() - set(names)):
+        raise DeploymentError(f"{where}: unknown field {unknown[0]}")
+    if missing := [name for name in names if name not in plain]:
+        raise DeploymentError(f"{where}: missing field {missing[0]}")
+    return kind(**{name: _value(hints[name], name, plain[name], f"{where}: {name}", kind) for name in names})
+
+
+def _value(hint: type[Any], name: str, value: object, where: str, owner: type[Any]) -> object:
+    if not isinstance(hint, types.GenericAlias) and is_dataclass(hint):
+        return _parse(hint, value, where)
+    if name in _AMOUNTS:
+        if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 78):
+            raise DeploymentError(f"{where}: expected an amount as a decimal string")
+        return int(value)
+    if hint is int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise DeploymentError(f"{where}: expected a whole number of at least 0")
+        return value
+    if not isinstance(value, str):
+        raise DeploymentError(f"{where}: expected a string")
+    if owner is Contracts:
+        if not is_address(value):
+            raise DeploymentError(f"{where}: {value!r} is not an address")
+        return to_checksum_address(value)
+    return value

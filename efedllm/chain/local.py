@@ -1,0 +1,168 @@
+"""A local chain: Anvil as a child process, and its time machine for tests.
+
+The npm package `@foundry-rs/anvil` puts a Node script on the path that starts the real program as a second process.
+Killing the script leaves that one behind, so the real program is looked up and started directly.
+"""
+
+import json
+import os
+import queue
+import shutil
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from efedllm.chain.errors import ChainUnreachable, LocalChainError
+
+DEFAULT_PORT = 8545
+LOCAL_CHAIN_ID = 31337
+_LISTENING = "Listening on "
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def find_anvil(environ: Mapping[str, str] = os.environ, checkout: Path = _CHECKOUT) -> Path:
+    """The Anvil executable: `EFEDLLM_ANVIL`, else that of the checkout's npm packages, else the one on PATH.
+
+    Raises LocalChainError if there is none.
+    """
+    if given := environ.get("EFEDLLM_ANVIL"):
+        if not os.access(given, os.X_OK):
+            raise LocalChainError(f"EFEDLLM_ANVIL={given} is not an executable file")
+        return Path(given)
+    on_path = shutil.which("anvil", path=environ.get("PATH"))
+    for candidate in [checkout / "node_modules/.bin/anvil", *([Path(on_path)] if on_path else [])]:
+        for executable in _behind(candidate):
+            return executable
+    raise LocalChainError("Anvil was not found: run `make setup` in the checkout, or put `anvil` on PATH")
+
+
+def _behind(candidate: Path) -> Iterator[Path]:
+    """The native program behind `candidate`, which may be the npm package's script."""
+    if not candidate.exists():
+        return
+    real = candidate.resolve()
+    with real.open("rb") as file:
+        is_script = file.read(2) == b"#!"
+    if not is_script:
+        yield real
+        return
+    # .../@foundry-rs/anvil/bin.mjs -> .../@foundry-rs/anvil-linux-amd64/bin/anvil; npm installs only the fitting one.
+    yield from sorted(path for path in real.parent.parent.glob("anvil-*/bin/anvil") if os.access(path, os.X_OK))
+
+
+class AnvilProcess:
+    """A running Anvil with its usual ten unlocked, funded accounts. Use as a context manager, or call `stop`.
+
+    `url` is its endpoint. The accounts are used through `eth_sendTransaction`, so no key is ever needed.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+        self.process = process
+        self.url = url
+
+    @classmethod
+    def start(cls, port: int = 0, block_time_seconds: int | None = None, timeout_seconds: float = 30) -> Self:
+        """Start on `port` of 127.0.0.1 (0: the system picks a free one) and wait until it listens.
+
+        Without a block time every transaction is mined at once. Raises LocalChainError if it does not come up.
+        """
+        command = [str(find_anvil()), "--host", "127.0.0.1", "--port", str(port), "--color", "never"]
+        if block_time_seconds is not None:
+            command += ["--block-time", str(block_time_seconds)]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C in a terminal reaches us only, and we end it in order
+        )
+        answer: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=_watch, args=(process.stdout, answer), daemon=True, name="anvil-output").start()
+        try:
+            line = answer.get(timeout=timeout_seconds)
+        except queue.Empty:
+            line = f"silent for {timeout_seconds:g} s"
+        if not line.startswith(_LISTENING):
+            process.kill()
+            process.wait()
+            raise LocalChainError(f"Anvil did not start on port {port}: {line}; pass another --port")
+        return cls(process, f"http://{line.removeprefix(_LISTENING).strip()}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self, timeout_seconds: float = 10) -> None:
+        """End it; harmless when it has ended already."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout_seconds)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def rpc(self, method: str, *params: Any) -> Any:
+        """Result of one JSON-RPC call."""
+        return rpc(self.url, method, *params)
+
+    @property
+    def accounts(self) -> list[str]:
+        """The unlocked development accounts, in lower case."""
+        return list(self.rpc("eth_accounts"))
+
+    def snapshot(self) -> str:
+        return str(self.rpc("evm_snapshot"))
+
+    def revert(self, snapshot: str) -> None:
+        """Back to `snapshot`, which is used up by it."""
+        if self.rpc("evm_revert", snapshot) is not True:
+            raise LocalChainError(f"Anvil knows no snapshot {snapshot}")
+
+    def mine(self, blocks: int = 1) -> None:
+        self.rpc("anvil_mine", hex(blocks))
+
+    def increase_time(self, seconds: int) -> None:
+        """Move the chain's clock forward and mine a block, so that `eth_call` sees the new time too."""
+        self.rpc("evm_increaseTime", seconds)
+        self.mine()
+
+
+def rpc(url: str, method: str, *params: Any, timeout_seconds: float = 30) -> Any:
+    """One blocking JSON-RPC call, for controlling a local chain. Raises LocalChainError or ChainUnreachable."""
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_seconds) as response:
+            answer = json.load(response)
+    except (OSError, ValueError) as error:
+        raise ChainUnreachable(url, str(getattr(error, "reason", error))) from error
+    if "error" in answer:
+        raise LocalChainError(f"{method}: {answer['error'].get('message')}")
+    return answer["result"]
+
+
+def _watch(output: IO[str] | None, answer: "queue.Queue[str]") -> None:
+    """Report the line that says where Anvil listens, or why it ended; then drain, so that no full pipe blocks it.
+
+    Nothing is kept: the banner holds the development accounts' keys.
+    """
+    assert output is not None
+    last = "no output"
+    for line in output:
+        if line.startswith(_LISTENING):
+            answer.put(line)
+        elif line.startswith(("error", "Error")) or "in use" in line:
+            last = line.strip()
+    answer.put(last)
