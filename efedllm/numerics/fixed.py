@@ -25,30 +25,31 @@ class Scale(NamedTuple):
     e: Tensor
 
 
-def rounded_shift(x: Tensor, shift: int | Tensor) -> Tensor:
-    """`rr(x, shift)`, half up. x: int64, |x| <= 2^62; shift: int, or int64 that broadcasts to x, >= 0. -> int64."""
-    if isinstance(shift, int):
-        if shift >= 63:
-            return torch.zeros_like(x)
-        return (x + (1 << (shift - 1))) >> shift if shift else x
-    amount = shift.clamp(max=62)
-    half = torch.ones_like(amount) << amount >> 1
-    return torch.where(shift > 62, 0, (x + half) >> amount)
+def rounded_shift_(x: Tensor, shift: int | Tensor) -> Tensor:
+    """`rr(x, shift)`, half up, in place. x: int64; shift: int >= 0, or int64 >= 1 that broadcasts to x -> x.
+
+    |x| < 2^62. A tensor's shift goes in two steps, floors of floors: that needs no rounding constant per element, and
+    0 follows by itself from 63 on.
+    """
+    if isinstance(shift, Tensor):
+        return x.bitwise_right_shift_((shift - 1).clamp_(max=63)).add_(1).bitwise_right_shift_(1)
+    if shift >= 63:
+        return x.zero_()
+    return x.add_(1 << (shift - 1)).bitwise_right_shift_(shift) if shift else x
 
 
 def sat32(x: Tensor) -> Tensor:
-    """Saturates to int32. x: int64 -> int32, same shape."""
-    return x.clamp(INT32_MIN, INT32_MAX).to(torch.int32)
+    """Saturates to int32, overwriting x. x: int64 -> int32, same shape."""
+    return x.clamp_(INT32_MIN, INT32_MAX).to(torch.int32)
 
 
 def bitlen(x: Tensor) -> Tensor:
     """Number of bits. x: int64, 0 <= x < 2^63 -> int64.
 
     Clearing every bit below a set one keeps the top bit and leaves a zero after it, so rounding to fp64 cannot carry
-    into the next power of two and the exponent field of the double is the answer.
+    into the next power of two and the exponent of the double is the answer.
     """
-    sparse = (x & ~(x >> 1)).to(torch.float64)
-    return ((sparse.view(torch.int64) >> 52) - 1022).clamp_(min=0)
+    return torch.frexp((x & ~(x >> 1)).to(torch.float64)).exponent.to(torch.int64)
 
 
 def isqrt(x: Tensor) -> Tensor:
@@ -61,21 +62,10 @@ def isqrt(x: Tensor) -> Tensor:
     return r + ((r + 1) * (r + 1) <= x).to(torch.int64)
 
 
-def power(exponent: Tensor) -> Tensor:
-    """2^exponent as fp64, from the bits of a double. exponent: int64 in [-1022, 1023] -> float64."""
-    return ((exponent + 1023) << 52).view(torch.float64)
-
-
-def maximum(v: Tensor) -> Tensor:
-    """`M = max(1, max |v|)` over the last dimension, kept as size 1. v: float64 of integers -> float64."""
-    largest: Tensor = torch.linalg.vector_norm(v, ord=float("inf"), dim=-1, keepdim=True)
-    return largest.clamp_(min=1.0)
-
-
-def quantise(v: Tensor, limit: int, wide: bool = False) -> tuple[Tensor, Tensor]:
+def quantise(v: Tensor, limit: int) -> tuple[Tensor, Tensor]:
     """Quantises along the last dimension.
 
-    v: any dtype that holds integers, |v| <= 2^32 - 1, or |v| < 2^48 with `wide`; shape [..., K].
+    v: int32, or int64 or float64 that holds integers, |v| < 2^48; shape [..., K].
     -> q: int16 (int8 for limit 127) [..., K], |q| <= limit; M: int64 [...].
 
     fp64 is exact here. v < 2^48 and its product with a power of two are exact, and so is the floor. The numerator stays
@@ -83,14 +73,19 @@ def quantise(v: Tensor, limit: int, wide: bool = False) -> tuple[Tensor, Tensor]
     its rounding error is below 2^-36 (|quotient| <= 2^15): the rounded quotient has the floor of the quotient.
     """
     x = v.to(torch.float64)
-    m = maximum(x)
+    m = x.abs().amax(-1, keepdim=True).clamp_(min=1.0)
     largest = m.squeeze(-1).to(torch.int64)
-    if wide:
+    if v.dtype != torch.int32:
         down = power(-(bitlen(largest) - 32).clamp_(min=0)).unsqueeze(-1)
         x = (x * down).floor_()
         m = (m * down).floor_()
-    q = (x * float(2 * limit)).add_(m).div_(m * 2.0).floor_()
+    q = torch.add(m, x, alpha=2 * limit).div_(m * 2.0).floor_()
     return q.to(torch.int8 if limit == CACHED else torch.int16), largest
+
+
+def power(exponent: Tensor) -> Tensor:
+    """2^exponent, from the bits of a double. exponent: int64 in [-1022, 1023] -> float64."""
+    return ((exponent + 1023) << 52).view(torch.float64)
 
 
 def scale_of(num: Tensor, den: Tensor | int) -> Scale:
@@ -101,6 +96,12 @@ def scale_of(num: Tensor, den: Tensor | int) -> Scale:
     return Scale(torch.div(shifted, den, rounding_mode="floor"), e)
 
 
+def scale_of_maxima(largest: Tensor, limit: int) -> Scale:
+    """The scale of Q16 values that were quantised to `limit`. largest: int64, 1 .. 2^31, any shape."""
+    m, e = scale_of(largest, limit)
+    return Scale(m, e + 16)
+
+
 def scale_mul(a: Scale, m: int, e: int) -> Scale:
     """The product of scales `a` and the constant (m, e)."""
     p = a.m * m
@@ -108,20 +109,33 @@ def scale_mul(a: Scale, m: int, e: int) -> Scale:
     return Scale(p >> (14 + 2 * large), a.e + (e - 14) - 2 * large)
 
 
+def expand_exp2(table: Tensor) -> Tensor:
+    """The exp2 table for every fraction of 16 bits: one look-up instead of an interpolation.
+
+    table: int32 [256, 2] -> int32 [65536].
+    """
+    fraction = torch.arange(256, device=table.device, dtype=torch.int32)
+    return (table[:, :1] + ((table[:, 1:] * fraction + 128) >> 8)).flatten()
+
+
 def exp2neg(d: Tensor, table: Tensor) -> Tensor:
-    """2^-d in units of 2^-24. d: int64 >= 0, Q16; table: int32 [256, 2] -> int64, <= 2^24.
+    """2^-d in units of 2^-24. d: int64 >= 0, Q16; table: int32 [256, 2], or [65536] from `expand_exp2` -> int64.
 
     Values are at most 2^24, so any shift of 25 or more gives the 0 that the semantics asks for.
     """
-    pair = table[(d >> 8) & 255].to(torch.int64)
-    value = pair[..., 0] + ((pair[..., 1] * (d & 255) + 128) >> 8)
+    expanded = table if table.dim() == 1 else expand_exp2(table)
+    value = expanded.index_select(0, (d & 0xFFFF).view(-1)).view(d.shape)
     return value >> (d >> 16).clamp_(max=25)
 
 
 def sigmoid(x: Tensor, table: Tensor) -> Tensor:
-    """Logistic function in units of 2^-24. x: int64, Q16; table: int32 [512, 2] -> int64, 0 .. 2^24."""
-    a = x.abs()
-    pair = table[(a >> 11).clamp_(max=511)].to(torch.int64)
-    s = pair[..., 0] + ((pair[..., 1] * (a & 2047) + 1024) >> 11)
-    s = torch.where(a >= 2**20, 2**24, s)
-    return torch.where(x >= 0, s, 2**24 - s)
+    """Logistic function in units of 2^-24. x: int32, Q16; table: int32 [512, 2] -> int32, 0 .. 2^24."""
+    a = x.clamp(-(1 << 20), 1 << 20).abs_()
+    at = (a >> 11).view(-1)
+    # Entry 512, one and flat, serves everything from 2^20 on. A difference is below 2^17, a fraction below 2^11.
+    value, step = torch.nn.functional.pad(table, (0, 0, 0, 1)).unbind(1)
+    value[-1] = 1 << 24
+    s = step.index_select(0, at).view(x.shape).mul_(a & 2047).add_(1024).bitwise_right_shift_(11)
+    s = s.add_(value.index_select(0, at).view(x.shape))
+    negative = x >> 31  # 0 or -1: 2^24 - s for negative x, without a branch
+    return (s ^ negative).sub_(negative).add_(negative & (1 << 24))

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .exact import Exact
 from .prepared import Prepared, join, split
 from .weights import Matrix
 
@@ -15,6 +16,10 @@ CUDA_ROWS = 24
 
 CUDA_MULTIPLE = 8
 """CUDA's int8 product wants dimensions that are multiples of this."""
+
+
+SMALL = 16
+"""Below this, or on CUDA (where it would pad and launch once per matrix), a batch goes to fp64."""
 
 
 class Int8:
@@ -37,3 +42,12 @@ class Int8:
         if below or right:
             x = pad(x, (0, right, 0, below))
         return join(torch._int_mm(x, matrix.weight)[:, : matrix.rows], count)
+
+    def products(self, q: Tensor, w: Tensor) -> Tensor:
+        if w.is_cuda or min(w.shape[1:]) < SMALL:
+            return Exact().products(q, w)
+        x = split(q)
+        out = torch.empty((*x.shape[:2], w.shape[1]), dtype=torch.int32, device=q.device)
+        for rows, matrix, into in zip(x, w, out, strict=True):
+            torch._int_mm(rows, matrix.t(), out=into)
+        return join(out, q.shape[1])

@@ -86,7 +86,7 @@ def check_gain(name: str, *, hidden: int, exponent: int, values: tuple[int, int]
     largest = max(abs(value) for value in values)
     if (isqrt(hidden - 1) + 1) * largest > 1 << (14 + exponent):
         raise LimitError(
-            f"{name}: a gain of {largest} * 2^-{exponent} is too large for hidden = {hidden}; rescale it in the checkpoint"
+            f"{name}: a gain of {largest} * 2^-{exponent} is too large for hidden = {hidden}; it cannot be served"
         )
 
 

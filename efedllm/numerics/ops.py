@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from . import fixed
-from .backend import Backend, Prepared
-from .fixed import ACTIVATION, CACHED, PROBABILITY, Scale
+from .attention import attention as attention
+from .fixed import ACTIVATION, CACHED, Scale
+from .prepared import Backend, Prepared
 from .weights import Gain, Matrix
 
 LOG2_E = 6196328019
@@ -21,7 +22,7 @@ LOG2_E = 6196328019
 def embed(ids: Tensor, matrix: Matrix) -> Tensor:
     """ids: int64 [T] in [0, N); matrix [N, K] -> int32 [T, K], Q16."""
     rows = matrix.q[ids].to(torch.int64) * matrix.scale[ids].to(torch.int64).unsqueeze(-1)
-    return fixed.sat32(fixed.rounded_shift(rows, matrix.exponent - 16))
+    return fixed.sat32(fixed.rounded_shift_(rows, matrix.exponent - 16))
 
 
 def norm(x: Tensor, gain: Gain, epsilon: int) -> tuple[Tensor, Scale]:
@@ -31,7 +32,7 @@ def norm(x: Tensor, gain: Gain, epsilon: int) -> tuple[Tensor, Scale]:
     """
     d = x.shape[-1]
     product = x.to(torch.float64) * gain.g.to(torch.float64)  # < 2^46, exact
-    q, largest = fixed.quantise(product, ACTIVATION, wide=True)
+    q, largest = fixed.quantise(product, ACTIVATION)
     down = (fixed.bitlen(largest) - 32).clamp_(min=0)
 
     wide = x.to(torch.int64)
@@ -49,13 +50,7 @@ def norm(x: Tensor, gain: Gain, epsilon: int) -> tuple[Tensor, Scale]:
 def quantise_rows(x: Tensor) -> tuple[Tensor, Scale]:
     """x: int32 [T, K], Q16 -> q: int16 [T, K], |q| <= 32512, scale [T]."""
     q, largest = fixed.quantise(x, ACTIVATION)
-    return q, scale_of_maxima(largest, ACTIVATION)
-
-
-def scale_of_maxima(largest: Tensor, limit: int) -> Scale:
-    """The scale of Q16 values that were quantised to `limit`. largest: int64, 1 .. 2^31, any shape."""
-    m, e = fixed.scale_of(largest, limit)
-    return Scale(m, e + 16)
+    return q, fixed.scale_of_maxima(largest, ACTIVATION)
 
 
 def linear(q: Tensor, scale: Scale, matrix: Prepared, backend: Backend) -> Tensor:
@@ -68,11 +63,8 @@ def scaled(acc: Tensor, scale: Scale, rows: Tensor, exponent: int) -> Tensor:
 
     acc: int64 [T, N], |acc| < 2^38; scale [T]; rows: int64 [N], row scales; exponent: the matrix's -> int32 [T, N].
     """
-    # |x| < 2^61 when it is shifted, so a shift of 62 gives 0 as any larger one does; the bounds keep every shift >= 1.
-    shift = (scale.e + (exponent - 29)).clamp_(max=62).unsqueeze(-1)
-    x = acc.mul_(rows).add_(1 << 12).bitwise_right_shift_(13)
-    x = x.mul_(scale.m.unsqueeze(-1)).add_(torch.ones_like(shift) << (shift - 1)).bitwise_right_shift_(shift)
-    return fixed.sat32(x)
+    x = fixed.rounded_shift_(acc.mul_(rows), 13).mul_(scale.m.unsqueeze(-1))  # < 2^61; the bounds keep the shift >= 1
+    return fixed.sat32(fixed.rounded_shift_(x, scale.e.unsqueeze(-1) + (exponent - 29)))
 
 
 def rotary(v: Tensor, positions: Tensor, table: Tensor) -> Tensor:
@@ -124,69 +116,5 @@ def add(x: Tensor, y: Tensor) -> Tensor:
 
 def swiglu(gate: Tensor, up: Tensor, table: Tensor) -> Tensor:
     """`gate * sigmoid(gate) * up`. gate, up: int32 [T, intermediate], Q16; table: int32 [512, 2] -> int32, Q16."""
-    g = gate.to(torch.int64)
-    silu = fixed.sigmoid(g, table).mul_(g).add_(1 << 23).bitwise_right_shift_(24)
-    return fixed.sat32(silu.mul_(up).add_(1 << 15).bitwise_right_shift_(16))
-
-
-ATTENTION_TILE = {"cpu": 1 << 17, "cuda": 1 << 24}
-"""Scores held at once: fits a CPU's cache, fills a GPU. The result does not depend on it."""
-
-
-def attention(
-    query: Tensor,
-    scale: Scale,
-    keys: Tensor,
-    key_maxima: Tensor,
-    values: Tensor,
-    value_maxima: Tensor,
-    first: int,
-    table: Tensor,
-) -> Tensor:
-    """Scores, softmax and values of T consecutive positions `first .. first + T` of one sequence.
-
-    query: int16 [T, heads, head_dim] with scale [T, heads]; keys, values: int8 [P, kv_heads, head_dim] with maxima
-    int64 [P, kv_heads], P >= first + T (what lies behind is not read); table: exp2, int32 [256, 2].
-    -> int32 [T, heads, head_dim], Q16.
-    """
-    count, heads, head_dim = query.shape
-    kv_heads, end = keys.shape[1], first + count
-    group = heads // kv_heads
-    # fp64 holds both products exactly: |scores| < 2^30, |values| <= 2^38.
-    k = keys[:end].permute(1, 2, 0).to(torch.float64)
-    v = values[:end].permute(1, 0, 2).to(torch.float64)
-    key_scale = scale_of_maxima(key_maxima[:end].t().unsqueeze(1), CACHED)
-    maxima = value_maxima[:end].t().unsqueeze(1)
-
-    def heads_first(x: Tensor) -> Tensor:
-        """[R, heads, n] -> [kv_heads, group * R, n]."""
-        return x.view(-1, kv_heads, group, x.shape[-1]).permute(1, 2, 0, 3).reshape(kv_heads, -1, x.shape[-1])
-
-    step = max(1, ATTENTION_TILE.get(query.device.type, 1 << 17) // (heads * end))
-    blocks = []
-    for start in range(0, count, step):
-        stop = min(count, start + step)
-        seen = first + stop
-        q = heads_first(query[start:stop]).to(torch.float64)
-        qm, qe = (heads_first(part[start:stop].unsqueeze(-1)) for part in scale)
-        s = torch.bmm(q, k[:, :, :seen]).to(torch.int64).mul_(qm).mul_(key_scale.m[:, :, :seen])
-        # |s| < 2^62 here, so a shift of 63 gives 0 as any larger one does; the bounds keep every shift >= 2.
-        shift = (key_scale.e[:, :, :seen] + (qe - 16)).clamp_(max=63)
-        s = s.add_(torch.ones_like(shift) << (shift - 1)).bitwise_right_shift_(shift)
-        s = s.clamp_(fixed.INT32_MIN, fixed.INT32_MAX)
-        if stop - start > 1:
-            rows = torch.arange(first + start, seen, device=s.device).repeat(group).unsqueeze(-1)
-            future = torch.arange(seen, device=s.device) > rows
-            # Below every int32, so never the maximum; 2^24 and more below it, so its weight is 0.
-            s = s.masked_fill_(future, -(2**41))
-        w = fixed.exp2neg(s.amax(-1, keepdim=True) - s, table)
-        total = w.sum(-1)
-        weighted = w.mul_(maxima[:, :, :seen]).add_(128).bitwise_right_shift_(8)
-        p, largest = fixed.quantise(weighted, PROBABILITY, wide=True)
-        m, e = fixed.scale_of(largest, total * CACHED)
-        acc = torch.bmm(p.to(torch.float64), v[:, :seen]).to(torch.int64)
-        out = fixed.sat32(fixed.rounded_shift(acc * m.unsqueeze(-1), e.unsqueeze(-1) + 6))
-        blocks.append(
-            out.view(kv_heads, group, stop - start, head_dim).permute(2, 0, 1, 3).reshape(-1, heads, head_dim)
-        )
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+    silu = fixed.rounded_shift_(gate.to(torch.int64).mul_(fixed.sigmoid(gate, table)), 24)
+    return fixed.sat32(fixed.rounded_shift_(silu.mul_(up), 16))

@@ -37,13 +37,19 @@ class Backend(Protocol):
         """`sum_k q[t, k] * W[n, k]`, exactly. q: int16 [T, K], |q| <= 32639 -> int64 [T, N], newly allocated."""
         ...
 
+    def products(self, q: Tensor, w: Tensor) -> Tensor:
+        """The same for a batch of matrices that are used once, of any strides; attention's product.
+
+        q: int16 [B, R, K], |q| <= 32639; w: int8 [B, N, K] -> int64 [B, R, N], newly allocated.
+        """
+        ...
+
 
 def split(q: Tensor) -> Tensor:
-    """`q = 256 * hi + lo` as stacked int8 rows. q: int16 [T, K], |q| <= 32639 -> int8 [2T, K]: all hi, then all lo."""
-    hi = (q + 128) >> 8
-    return torch.cat((hi, q - (hi << 8))).to(torch.int8)
+    """`q = 256 * hi + lo` in int8. q: int16 [..., R, K], |q| <= 32639 -> int8 [..., 2R, K]: all hi, then all lo."""
+    return torch.cat((((q + 128) >> 8).to(torch.int8), q.to(torch.int8)), dim=-2)  # a narrowing cast keeps the low byte
 
 
 def join(rows: Tensor, count: int) -> Tensor:
-    """Undoes `split` on products. rows: integers [>= 2T, N]; count: T -> int64 [T, N]."""
-    return rows[:count].to(torch.int64).mul_(256).add_(rows[count : 2 * count])
+    """Undoes `split` on products. rows: integers [..., >= 2R, N]; count: R -> int64 [..., R, N]."""
+    return rows[..., :count, :].to(torch.int64).mul_(256).add_(rows[..., count : 2 * count, :])

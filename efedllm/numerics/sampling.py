@@ -46,7 +46,7 @@ def sample(
         return torch.tensor(values, dtype=torch.int64, device=logits.device).unsqueeze(-1)
 
     beta = column([LOG2_E // p.temperature if p.temperature else 0 for p in parameters])
-    z = fixed.rounded_shift(behind * beta, 16).clamp_(max=LARGEST_Z)
+    z = fixed.rounded_shift_(behind * beta, 16).clamp_(max=LARGEST_Z)
     w = fixed.exp2neg(z, table)
     top_k = [p.top_k if 0 < p.top_k < vocab else 0 for p in parameters]
     if any(top_k):
