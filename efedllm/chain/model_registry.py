@@ -1,30 +1,11 @@
 """Registered models."""
 
-from dataclasses import dataclass
-
 from efedllm.chain.abi import build
 from efedllm.chain.binding import Call, Contract
 from efedllm.chain.rpc import BlockId
+from efedllm.protocol.model_spec import ModelSpec
 
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Everything that the model id commits to, in the contract's order; `epsilon` is the RMSNorm epsilon times 2^32."""
-
-    semantics: int
-    hidden: int
-    intermediate: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocab: int
-    context: int
-    epsilon: int
-    op_table: bytes
-    weights_root: bytes
-    tokenizer_hash: bytes
-    step_verifier: str
+__all__ = ["ModelRegistry", "ModelSpec"]
 
 
 class ModelRegistry(Contract):
