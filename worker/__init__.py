@@ -1,1 +1,1 @@
-"""The worker program: serves a range of layers for payment."""
+"""The worker program: hosts some layers of a model, serves paid requests, signs and keeps receipts for them."""

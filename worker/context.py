@@ -1,0 +1,28 @@
+"""What all sessions of a worker share."""
+
+from dataclasses import dataclass
+
+from efedllm.protocol.eip712 import Domain, Signer
+
+from .admission import Offer
+from .engine import Engine
+from .network import Network
+from .store import Store
+
+
+@dataclass(frozen=True)
+class Context:
+    """`credit_tokens`: generated tokens that are advanced without a voucher; times in seconds."""
+
+    offer: Offer
+    domain: Domain
+    engine: Engine
+    store: Store
+    network: Network
+    hot_key: Signer
+    hidden: int
+    credit_tokens: int
+    stall_seconds: float = 60.0
+    voucher_seconds: float = 60.0
+    link_seconds: float = 15.0
+    max_sessions: int = 16

@@ -1,0 +1,288 @@
+"""All sessions of a worker: admission, links, the end of each, and what strangers may ask over websockets."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+
+import aiohttp
+
+from efedllm.errors import EfedllmError
+from efedllm.protocol.errors import RequestError
+from efedllm.protocol.messages import (
+    NO_REQUEST,
+    ROLE_ROWS,
+    ROLE_TOKENS,
+    Cancel,
+    Challenge,
+    Credited,
+    Failure,
+    Linked,
+    LinkUp,
+    Message,
+    Open,
+    Opened,
+    Payment,
+    Signed,
+)
+
+from .account import Account
+from .admission import admit
+from .context import Context
+from .errors import SessionError, StoreError
+from .links import check_link_up, dial, watch
+from .peer import Peer
+from .session import Session
+
+log = logging.getLogger("efedllm.worker")
+
+FIRST_MESSAGE_SECONDS = 10.0
+LINGER_SECONDS = 5.0
+"""How long a client that has nothing left to pay may keep its connection."""
+
+
+class Service:
+    """`http` dials other workers; `sockets` enter through `serve`."""
+
+    def __init__(self, context: Context, http: aiohttp.ClientSession) -> None:
+        self._context, self._http = context, http
+        self._sessions: dict[bytes, Session] = {}
+        self._linked: dict[bytes, asyncio.Future[None]] = {}
+        self._arrivals: dict[bytes, asyncio.Event] = {}
+        self._accounts: dict[tuple[str, str, int], Account] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    @property
+    def session_count(self) -> int:
+        return len(self._sessions)
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Accept nothing new, and give running sessions time to end."""
+        self._draining = True
+        if self._running:
+            await asyncio.wait(self._running, timeout=grace_seconds)
+
+    async def serve(self, peer: Peer) -> None:
+        """One accepted websocket, from challenge to close. Errors are told to the other side in one line."""
+        challenge = os.urandom(32)
+        request_id = NO_REQUEST
+        try:
+            await peer.send(Challenge(challenge))
+            message = await peer.receive(FIRST_MESSAGE_SECONDS)
+            request_id = NO_REQUEST if message is None else getattr(message, "request_id", NO_REQUEST)
+            match message:
+                case Open():
+                    await self._serve_client(peer, message)
+                case LinkUp():
+                    await self._serve_link(peer, message, challenge)
+                case None:
+                    return
+                case _:
+                    raise SessionError("request", "the first message must open a request or a link")
+        except TimeoutError:
+            await _tell(peer, Failure(request_id, "request", f"nothing came for {FIRST_MESSAGE_SECONDS:g} s"))
+        except SessionError as error:
+            await _tell(peer, Failure(request_id, error.code, str(error)))
+        except EfedllmError as error:
+            await _tell(peer, Failure(request_id, "request", str(error)))
+        except ConnectionError:
+            return
+
+    # clients
+
+    async def _serve_client(self, peer: Peer, message: Open) -> None:
+        session = await self._open(peer, message)
+        run = asyncio.create_task(self._run(session))
+        self._running.add(run)
+        run.add_done_callback(self._running.discard)
+        try:
+            account = session.account
+            await peer.send(Opened(message.request_id, account.book.epoch, account.book.total, session.window))
+            while (received := await _receive_while(peer, run)) is not None:
+                match received:
+                    case Payment() if received.request_id == message.request_id:
+                        await session.on_payment(received)
+                        await peer.send(Credited(message.request_id, account.book.total))
+                    case Cancel():
+                        session.cancelled = True
+                    case _:
+                        raise SessionError("request", "expected a voucher or a cancellation")
+        finally:
+            session.on_client_gone()
+            await asyncio.wait([run])
+
+    async def _open(self, peer: Peer, message: Open) -> Session:
+        context = self._context
+        if self._draining:
+            raise SessionError("draining", "this worker is shutting down: choose another path")
+        if len(self._sessions) >= context.max_sessions:
+            raise SessionError("busy", f"this worker serves {context.max_sessions} sessions already: try again later")
+        admitted = admit(context.offer, context.domain, message, int(time.time()))
+        request = message.request
+        account = await self._account(request.payer, admitted.session_key)
+        session = Session(context, message.request_id, request, message.prompt, admitted, account, peer)
+        account.check_openable(session.needed_to_open())
+        begin = context.store.begin_request
+        new = await asyncio.to_thread(
+            begin,
+            message.request_id,
+            request,
+            message.signature,
+            message.salt,
+            message.prompt,
+            admitted.shard,
+            admitted.session_key,
+            account.book.epoch,
+        )
+        if not new:
+            raise RequestError("this request was served before: sign a new one with another nonce")
+        self._sessions[message.request_id] = session
+        self._linked[message.request_id] = asyncio.get_running_loop().create_future()
+        if event := self._arrivals.pop(message.request_id, None):
+            event.set()
+        return session
+
+    async def _account(self, payer: str, session_key: str) -> Account:
+        state = await self._context.network.channel(payer, session_key)
+        key = (payer, session_key, state.epoch)
+        if key not in self._accounts:
+            worker = self._context.offer.worker
+            book = await asyncio.to_thread(self._context.store.book, payer, session_key, worker, state.epoch)
+            self._accounts.setdefault(key, Account(session_key, book, state))
+        self._accounts[key].state = state
+        return self._accounts[key]
+
+    async def _run(self, session: Session) -> None:
+        """Link the path, serve, and leave nothing behind. Never raises: whatever ends a session is told and logged."""
+        watchers: list[asyncio.Task[str]] = []
+        failure: tuple[str, str] | None = None
+        try:
+            watchers = await self._link(session)
+            await _run_while_linked(session, watchers)
+        except SessionError as error:
+            failure = (error.code, str(error))
+        except EfedllmError as error:
+            failure = ("request", str(error))
+        except ConnectionError as error:
+            failure = ("path", f"a link of the path broke: {error}")
+        except Exception:
+            log.exception("request %s: a defect of this program", session.request_id.hex()[:16])
+            failure = ("internal", "this worker failed; its operator finds the reason in the log")
+        finally:
+            await self._close(session, watchers, failure)
+
+    async def _close(
+        self, session: Session, watchers: list[asyncio.Task[str]], failure: tuple[str, str] | None
+    ) -> None:
+        if failure is not None:
+            log.warning("request %s failed: %s", session.request_id.hex()[:16], failure[1])
+            await session.fail(*failure)
+        for watcher in watchers:
+            watcher.cancel()
+        self._sessions.pop(session.request_id, None)
+        linked = self._linked.pop(session.request_id)
+        if not linked.done():
+            linked.cancel()
+        while not session.inbox.empty():  # lets a reader go that waits for room
+            session.inbox.get_nowait()
+        for link in (session.downstream, session.token_link, *(session.upstream_peers if failure else [])):
+            if link is not None:
+                await link.close()
+        try:
+            await asyncio.to_thread(
+                self._context.store.end_request, session.request_id, "failed" if failure else "done"
+            )
+        except StoreError as error:
+            log.error("%s", error)
+
+    # links
+
+    async def _link(self, session: Session) -> list[asyncio.Task[str]]:
+        """Dial what this worker has to dial. Returns the tasks that watch those links."""
+        path = session.request.path
+        if not session.is_last:
+            following = path[session.shard + 1].worker
+            link = session.downstream = await dial(self._context, self._http, session.request_id, following, ROLE_ROWS)
+        elif not session.is_first:
+            link = session.token_link = await dial(
+                self._context, self._http, session.request_id, path[0].worker, ROLE_TOKENS
+            )
+        else:
+            return []
+        self._linked[session.request_id].set_result(None)
+        return [asyncio.create_task(watch(link))]
+
+    async def _serve_link(self, peer: Peer, message: LinkUp, challenge: bytes) -> None:
+        session = await self._session_of(message.request_id)
+        await check_link_up(self._context, session.request, message, challenge)
+        if message.role == ROLE_ROWS:
+            # Answering only behind the own link means that the first worker starts once the whole path stands.
+            await self._until_linked(message.request_id)
+        session.upstream_peers.append(peer)
+        await peer.send(Linked(message.request_id))
+        try:
+            while (received := await peer.receive()) is not None:
+                if isinstance(received, Failure):
+                    break
+                if isinstance(received, Signed):
+                    session.on_upstream_receipt(received)
+                else:
+                    await session.inbox.put(received)
+        finally:
+            session.on_upstream_lost()
+            with contextlib.suppress(asyncio.QueueFull):
+                session.inbox.put_nowait(None)
+
+    async def _until_linked(self, request_id: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._context.link_seconds):
+                await asyncio.shield(self._linked[request_id])
+        except (TimeoutError, KeyError, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and request_id in self._linked:
+                raise
+            raise SessionError("link", "the rest of the path could not be linked") from error
+
+    async def _session_of(self, request_id: bytes) -> Session:
+        """The session of a request; a link may arrive a moment before the client's open."""
+        if request_id not in self._sessions:
+            event = self._arrivals.setdefault(request_id, asyncio.Event())
+            try:
+                await asyncio.wait_for(event.wait(), self._context.link_seconds)
+            except TimeoutError as error:
+                self._arrivals.pop(request_id, None)
+                raise SessionError("link", "this request was not opened here by its client") from error
+        if request_id not in self._sessions:
+            raise SessionError("link", "this request has ended here")
+        return self._sessions[request_id]
+
+
+async def _receive_while(peer: Peer, run: asyncio.Task[None]) -> Message | None:
+    """The client's next message; None when it closed, or stayed silent after its session had ended."""
+    receiving = asyncio.ensure_future(peer.receive())
+    try:
+        await asyncio.wait({receiving, run}, return_when=asyncio.FIRST_COMPLETED)
+        if not receiving.done():
+            await asyncio.wait({receiving}, timeout=LINGER_SECONDS)
+        return receiving.result() if receiving.done() else None
+    finally:
+        receiving.cancel()
+
+
+async def _run_while_linked(session: Session, watchers: list[asyncio.Task[str]]) -> None:
+    """Serve, unless a dialled link ends before the work is done. Raises what ended the session."""
+    serving = asyncio.create_task(session.run())
+    try:
+        await asyncio.wait({serving, *watchers}, return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done() and not session.worked:
+            raise SessionError("path", watchers[0].result())
+        await serving
+    finally:
+        serving.cancel()
+        await asyncio.wait({serving})
+
+
+async def _tell(peer: Peer, failure: Failure) -> None:
+    with contextlib.suppress(ConnectionError):
+        await peer.send(failure)
