@@ -45,7 +45,7 @@ def requirements() -> list[str]:
 
 
 def digest(*parts: bytes) -> str:
-    """Hash of what a half of the set-up is made from, and of where: both halves hold absolute paths."""
+    """Hash of what a half of the set-up is made from, and of where: .venv holds absolute paths."""
     return hashlib.sha256(b"\0".join((str(ROOT).encode(), *parts))).hexdigest()
 
 
@@ -70,10 +70,17 @@ def one_at_a_time() -> Iterator[None]:
         os.close(lock)
 
 
-def install_python(wanted: str) -> None:
-    """Create .venv when it is missing or broken, and install exactly what constraints.txt says."""
-    VENV_STAMP.unlink(missing_ok=True)
+def is_usable() -> bool:
+    """Whether .venv runs, and was made where it is now: its commands hold its path, so a moved one is of no use."""
     if not PYTHON.exists() or subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode:
+        return False
+    return any(line.endswith(f" {VENV}") for line in (VENV / "pyvenv.cfg").read_text().splitlines())
+
+
+def install_python(wanted: str) -> None:
+    """Create .venv when it is missing, broken or moved, and install exactly what constraints.txt says."""
+    VENV_STAMP.unlink(missing_ok=True)
+    if not is_usable():
         print("setup: creating .venv", flush=True)
         venv.create(VENV, clear=True, with_pip=True, symlinks=True)
     print("setup: installing Python packages", flush=True)
