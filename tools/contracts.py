@@ -22,7 +22,8 @@ BUILT = ROOT / "build" / "hardhat" / "artifacts"
 ARTIFACTS = ROOT / "efedllm" / "chain" / "artifacts"
 # The compiler's name for files of this project; those of npm packages begin with "npm/".
 OWN_SOURCES = "project/"
-TEST_SOURCES = "contracts/test/"
+# Tests, and libraries, whose functions are internal: neither has a place on a chain.
+NOT_DEPLOYED = ("contracts/libraries/", "contracts/test/")
 
 
 class ContractsError(Exception):
@@ -70,11 +71,11 @@ def artifact(built: dict[str, Any]) -> dict[str, Any]:
 
 
 def current_artifacts() -> dict[str, str]:
-    """File name -> text, for each of our contracts that has code; interfaces and tests have no place on a chain."""
+    """File name -> text, for each of our contracts that is deployed; interfaces have no code."""
     texts = {}
     for path in sorted((BUILT / "contracts").rglob("*.json")):
         built = json.loads(path.read_text())
-        if built["bytecode"] != "0x" and not built["sourceName"].startswith(TEST_SOURCES):
+        if built["bytecode"] != "0x" and not built["sourceName"].startswith(NOT_DEPLOYED):
             texts[path.name] = json.dumps(artifact(built), indent=1) + "\n"
     return texts
 
