@@ -32,10 +32,10 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def commands(help_text: str) -> list[str]:
-    """Subcommands that a help text of argparse lists, empty for a command without any."""
-    _, _, positional = help_text.partition("positional arguments:")
-    listed = re.search(r"^  \{([a-z0-9,-]+)\}", positional, re.MULTILINE)
-    return listed.group(1).split(",") if listed else []
+    """Subcommands that a help text of argparse lists, one per line indented by four; empty for a command without any."""
+    _, _, after = help_text.partition("\npositional arguments:\n")
+    section, _, _ = after.partition("\n\n")
+    return re.findall(r"^ {4}([a-z][a-z0-9-]*)(?= |$)", section, re.MULTILINE)
 
 
 def help_failures(efedllm: Path, cwd: Path, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
