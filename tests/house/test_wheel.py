@@ -32,7 +32,7 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def commands(help_text: str) -> list[str]:
-    """Subcommands that a help text of argparse lists, one per line indented by four; empty for a command without any."""
+    """Subcommands that a help text of argparse lists, one per line indented by four; empty if there are none."""
     _, _, after = help_text.partition("\npositional arguments:\n")
     section, _, _ = after.partition("\n\n")
     return re.findall(r"^ {4}([a-z][a-z0-9-]*)(?= |$)", section, re.MULTILINE)
