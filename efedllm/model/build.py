@@ -4,15 +4,15 @@ The result appears under its name only when it is complete: everything is writte
 renamed at the end and removed on any failure.
 """
 
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from efedllm.model.commitment import leaf_hashes, tensor_root
 from efedllm.model.errors import ModelError
@@ -82,7 +82,7 @@ def _write(checkpoint: Checkpoint, folder: Path, name: str, tell: Progress) -> M
             done += spec.rows * spec.columns
         for path in (folder / file, folder / leaves_file(file)):
             path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(arrays, folder / file)
+        (folder / file).write_bytes(save(arrays))
         (folder / leaves_file(file)).write_bytes(b"".join(leaves))
     tell("weights", total, total)
     files = source_tokenizer_files(checkpoint.folder)
@@ -136,8 +136,8 @@ def _check_target(out: Path, force: bool) -> None:
 def _folder_beside(out: Path) -> Iterator[Path]:
     """A new folder on the file system of `out`, gone afterwards unless it was renamed."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        folder = out.with_name(f".{out.name}.{secrets.token_hex(8)}")
+        folder.mkdir(parents=True)
     except OSError as error:
         raise ModelError(f"{out}: cannot be created ({error})") from error
     try:

@@ -33,7 +33,9 @@ Logits = Callable[[Tensor], Tensor]
 def measure(checkpoint: Path, built: Path, text: str, tell: Callable[[str, int, int], None]) -> Quality:
     """Measure both forms on `text`, cut into windows of the context. Raises ModelError for a text that is too short."""
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     shard = Shard(load(built), select())
     tokenizer = Tokenizer.from_file(str(built / "tokenizer.json"))
     ids = torch.tensor(tokenizer.encode(text).ids, dtype=torch.int64)

@@ -16,7 +16,7 @@ from efedllm.model.errors import ModelError
 from efedllm.model.load import LayerWeights, Loaded
 from efedllm.numerics import ops
 from efedllm.numerics.backend import Backend
-from efedllm.numerics.fixed import Scale
+from efedllm.numerics.fixed import Scale, expand_exp2
 from efedllm.numerics.weights import Gain, Matrix, Tables
 
 
@@ -44,7 +44,10 @@ class Shard:
         self.dimensions = loaded.manifest.dimensions
         self.start, self.end = loaded.start, loaded.end
         self.device = torch.device(device)
-        self.tables = Tables(*(table.to(device) for table in vars(loaded.tables).values()))
+        tables = loaded.tables
+        # The exp2 table in its expanded form, which every op takes in the place of the stored one.
+        exp2 = expand_exp2(tables.exp2.to(device))
+        self.tables = Tables(tables.rotary.to(device), exp2, tables.sigmoid.to(device))
         self._embedding = None if loaded.embedding is None else _matrix_to(loaded.embedding, self.device)
         layers = loaded.layers
         self._layers = [Layer(self.dimensions, weights, self.tables, backend, self.device) for weights in layers]
@@ -135,6 +138,7 @@ class Attention:
         self, dimensions: Dimensions, weights: LayerWeights, tables: Tables, backend: Backend, device: torch.device
     ) -> None:
         self._head_dim = dimensions.head_dim
+        self._backend = backend
         self._tables = tables
         self._q, self._k, self._v, self._o = (
             Linear(matrix, backend, device) for matrix in (weights.q, weights.k, weights.v, weights.o)
@@ -153,7 +157,7 @@ class Attention:
             cache.write(index, Entries(*(tensor[rows] for tensor in entries)))
             seen = cache.read(index, cache.length + part.count)
             scale = Scale(query_scale.m[rows], query_scale.e[rows])
-            out.append(ops.attention(query[rows], scale, *seen, cache.length, self._tables.exp2))
+            out.append(ops.attention(query[rows], scale, *seen, cache.length, self._tables.exp2, self._backend))
             at += part.count
         mixed = out[0] if len(out) == 1 else torch.cat(out)
         return self._o(*ops.quantise_rows(mixed.flatten(1)))

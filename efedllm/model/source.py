@@ -32,6 +32,7 @@ LAYER_TENSORS = {
 OUTER_TENSORS = {"embedding": "model.embed_tokens", "final_norm": "model.norm", "head": "lm_head"}
 DERIVED_SUFFIX = "rotary_emb.inv_freq"
 """Old checkpoints store it; it follows from the configuration."""
+MAX_REASON = 300
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 
@@ -56,9 +57,9 @@ def checkpoint_folder(source: str) -> Path:
     try:
         return Path(snapshot_download(source, allow_patterns=HUB_FILES))
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"{source}: no such folder, and the model hub did not deliver it ({reason}); give a downloaded checkpoint"
+            f"{source}: no such folder, and the model hub did not deliver it; give the folder of a downloaded checkpoint "
+            f"({_one_line(error)})"
         ) from error
 
 
@@ -123,7 +124,7 @@ def read_architecture(folder: Path) -> Architecture:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
-        raise ModelError(f"{folder}/config.json: {_first_line(error)}") from error
+        raise ModelError(f"{folder}/config.json: {_one_line(error)}") from error
     reason = _unsupported(config)
     if reason:
         raise ModelError(f"{folder}: {reason}")
@@ -212,11 +213,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({_first_line(error)})") from error
+        raise ModelError(f"{path}: cannot be read ({_one_line(error)})") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path}: is not a JSON object")
     return value
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _one_line(error: Exception) -> str:
+    """What others' errors say, as part of a message of ours."""
+    return " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
