@@ -39,7 +39,7 @@ Announce = Callable[[str, dict[str, object]], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What the operator chose; prices in whole payment tokens as typed, times in seconds; `end` None: the last layer."""
+    """What the operator chose; prices in whole payment tokens as typed, times in seconds; `end` None: to the last."""
 
     model: Path
     start: int

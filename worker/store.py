@@ -135,8 +135,8 @@ class Store:
         rows: bytes,
         upstream: tuple[Receipt, bytes, bytes] | None,
     ) -> None:
-        """A receipt about to be sent, with what proves it: tokens, rows since the receipt before, and the receipt of the
-        upstream worker (receipt, digest, signature) that it continues."""
+        """A receipt about to be sent, with what proves it: tokens, rows since the receipt before, and the receipt
+        (with digest and signature) of the upstream worker that it continues."""
         if rows:
             self._append_rows(receipt.requestId, rows)
         with self._transaction() as db:
