@@ -12,7 +12,7 @@ from .prepared import Backend
 
 EXACT = Exact()
 
-TILE = {"cpu": 1 << 16, "cuda": 1 << 24}
+TILE = {"cpu": 1 << 18, "cuda": 1 << 24}
 """Scores held at once: fits a CPU's cache, fills a GPU. The result does not depend on it."""
 
 MASKED = -(2**41)
@@ -96,7 +96,7 @@ def _tile(query: Tensor, scale: Scale, cache: Cache, exp2: Tensor, backend: Back
     w = fixed.exp2neg(s.neg_().add_(top), exp2)
     total = w.sum(-1)
     weighted = fixed.rounded_shift_(w.mul_(cache.maxima), 8)
-    p, largest = fixed.quantise(weighted, PROBABILITY)
+    p, largest, _ = fixed.quantise_wide(weighted.to(torch.float64), PROBABILITY)
     m, e = fixed.scale_of(largest, total * CACHED)
     acc = backend.products(p, cache.values).mul_(m.unsqueeze(-1))
     out = fixed.sat32(fixed.rounded_shift_(acc, e.unsqueeze(-1) + 6))

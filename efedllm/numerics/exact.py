@@ -6,8 +6,8 @@ from torch import Tensor
 from .prepared import Prepared
 from .weights import Matrix
 
-TILE = 1 << 19
-"""Weights that are converted to fp64 at once (4 MiB): a large matrix is never held in eight times its size."""
+TILE = 1 << 18
+"""Weights that are converted to fp64 at once (2 MiB): a large matrix is never held in eight times its size."""
 
 KEPT = 1 << 18
 """Matrices of up to so many weights are kept in fp64 (2 MiB)."""
@@ -29,9 +29,10 @@ class Exact:
             return (x @ matrix.weight.t()).to(torch.int64)
         out = torch.empty((q.shape[0], matrix.rows), dtype=torch.int64, device=q.device)
         step = max(1, TILE // matrix.columns)
+        buffer = torch.empty((min(step, matrix.rows), matrix.columns), dtype=torch.float64, device=q.device)
         for start in range(0, matrix.rows, step):
-            tile = matrix.weight[start : start + step].to(torch.float64)
-            out[:, start : start + step] = x @ tile.t()
+            part = matrix.weight[start : start + step]
+            out[:, start : start + step] = x @ buffer[: len(part)].copy_(part).t()
         return out
 
     def products(self, q: Tensor, w: Tensor) -> Tensor:

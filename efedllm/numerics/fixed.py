@@ -44,12 +44,13 @@ def sat32(x: Tensor) -> Tensor:
 
 
 def bitlen(x: Tensor) -> Tensor:
-    """Number of bits. x: int64, 0 <= x < 2^63 -> int64.
+    """Number of bits. x: int64, 0 <= x < 2^63, or float64 of integers, 0 <= x <= 2^53 -> int64.
 
     Clearing every bit below a set one keeps the top bit and leaves a zero after it, so rounding to fp64 cannot carry
     into the next power of two and the exponent of the double is the answer.
     """
-    return torch.frexp((x & ~(x >> 1)).to(torch.float64)).exponent.to(torch.int64)
+    exact = x if x.dtype == torch.float64 else (x & ~(x >> 1)).to(torch.float64)
+    return torch.frexp(exact).exponent.to(torch.int64)
 
 
 def isqrt(x: Tensor) -> Tensor:
@@ -63,24 +64,40 @@ def isqrt(x: Tensor) -> Tensor:
 
 
 def quantise(v: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-    """Quantises along the last dimension.
+    """Quantises int32 along the last dimension; they need no shift (t = 0).
 
-    v: int32, or int64 or float64 that holds integers, |v| < 2^48; shape [..., K].
-    -> q: int16 (int8 for limit 127) [..., K], |q| <= limit; M: int64 [...].
-
-    fp64 is exact here. v < 2^48 and its product with a power of two are exact, and so is the floor. The numerator stays
-    below 2^49 and the denominator below 2^33, so a quotient that is no integer is at least 2^-33 away from one, while
-    its rounding error is below 2^-36 (|quotient| <= 2^15): the rounded quotient has the floor of the quotient.
+    v: int32 [..., K] -> q: int16 (int8 for limit 127) [..., K], |q| <= limit; M: int64 [...].
     """
     x = v.to(torch.float64)
-    m = x.abs().amax(-1, keepdim=True).clamp_(min=1.0)
-    largest = m.squeeze(-1).to(torch.int64)
-    if v.dtype != torch.int32:
-        down = power(-(bitlen(largest) - 32).clamp_(min=0)).unsqueeze(-1)
-        x = (x * down).floor_()
-        m = (m * down).floor_()
-    q = torch.add(m, x, alpha=2 * limit).div_(m * 2.0).floor_()
-    return q.to(torch.int8 if limit == CACHED else torch.int16), largest
+    m = largest(x)
+    return _quotient(x, m, limit), m.squeeze(-1).to(torch.int64)
+
+
+def quantise_wide(v: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Quantises along the last dimension. v: float64 of integers, |v| < 2^48; shape [..., K].
+
+    -> q: int16 [..., K], |q| <= limit; M: int64 [...]; t: int64 [...].
+    """
+    m = largest(v)
+    t = (bitlen(m) - 32).clamp_(min=0)
+    down = power(-t)  # products with a power of two are exact, and so is the floor
+    q = _quotient((v * down).floor_(), (m * down).floor_(), limit)
+    return q, m.squeeze(-1).to(torch.int64), t.squeeze(-1)
+
+
+def largest(v: Tensor) -> Tensor:
+    """`M = max(1, max |v|)` over the last dimension, kept as size 1. v: float64 -> float64."""
+    return v.abs().amax(-1, keepdim=True).clamp_(min=1.0)
+
+
+def _quotient(v: Tensor, m: Tensor, limit: int) -> Tensor:
+    """`(2 * limit * v + m) // (2 * m)` for |v| <= m < 2^32 (or v = -m - 1), exactly, though in fp64.
+
+    The numerator stays below 2^49 and the denominator below 2^33, so a quotient that is no integer is at least 2^-33
+    away from one, while its rounding error is below 2^-36 (|quotient| <= 2^15): it has the floor of the true quotient.
+    """
+    q = torch.add(m, v, alpha=2 * limit).div_(m * 2.0).floor_()
+    return q.to(torch.int8 if limit == CACHED else torch.int16)
 
 
 def power(exponent: Tensor) -> Tensor:

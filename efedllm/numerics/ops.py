@@ -13,6 +13,7 @@ from . import fixed
 from .attention import attention as attention
 from .fixed import ACTIVATION, CACHED, Scale
 from .prepared import Backend, Prepared
+from .tiles import by_rows
 from .weights import Gain, Matrix
 
 LOG2_E = 6196328019
@@ -30,26 +31,29 @@ def norm(x: Tensor, gain: Gain, epsilon: int) -> tuple[Tensor, Scale]:
 
     x: int32 [T, d], Q16; gain: [d]; epsilon: Q32 -> q: int16 [T, d], scale [T].
     """
-    d = x.shape[-1]
-    product = x.to(torch.float64) * gain.g.to(torch.float64)  # < 2^46, exact
-    q, largest = fixed.quantise(product, ACTIVATION)
-    down = (fixed.bitlen(largest) - 32).clamp_(min=0)
+    q, m, e = by_rows(lambda rows: _norm(rows, gain, epsilon), x)
+    return q, Scale(m, e)
 
-    wide = x.to(torch.int64)
-    tx = (fixed.bitlen(wide.abs().amax(-1)) - 23).clamp_(min=0)
-    wide = wide >> tx.unsqueeze(-1)
-    regular = torch.full_like(tx, epsilon * d) >> (2 * tx)
-    square = (wide * wide).sum(-1).add_(regular).clamp_(min=1)  # < 2^61
+
+def _norm(x: Tensor, gain: Gain, epsilon: int) -> tuple[Tensor, Tensor, Tensor]:
+    d = x.shape[-1]
+    exact = x.to(torch.float64)
+    tx = (fixed.bitlen(exact.abs().amax(-1)) - 23).clamp_(min=0)
+    q, largest, tq = fixed.quantise_wide(exact.mul_(gain.g), ACTIVATION)  # products stay below 2^46
+
+    reduced = x.to(torch.int64).bitwise_right_shift_(tx.unsqueeze(-1))
+    regular = torch.full_like(tx, epsilon * d).bitwise_right_shift_(2 * tx)
+    square = regular.add_(reduced.mul_(reduced).sum(-1)).clamp_(min=1)  # < 2^61
     u = (62 - fixed.bitlen(square)) >> 1
     root = fixed.isqrt(square << (2 * u))
 
-    m, e = fixed.scale_of((largest >> down) * math.isqrt(d << 32), root * ACTIVATION)
-    return q, Scale(m, e - down - u + tx + (gain.exponent + 16))
+    m, e = fixed.scale_of((largest >> tq) * math.isqrt(d << 32), root * ACTIVATION)
+    return q, m, e.sub_(tq).sub_(u).add_(tx).add_(gain.exponent + 16)
 
 
 def quantise_rows(x: Tensor) -> tuple[Tensor, Scale]:
     """x: int32 [T, K], Q16 -> q: int16 [T, K], |q| <= 32512, scale [T]."""
-    q, largest = fixed.quantise(x, ACTIVATION)
+    q, largest = by_rows(lambda rows: fixed.quantise(rows, ACTIVATION), x)
     return q, fixed.scale_of_maxima(largest, ACTIVATION)
 
 
@@ -116,5 +120,10 @@ def add(x: Tensor, y: Tensor) -> Tensor:
 
 def swiglu(gate: Tensor, up: Tensor, table: Tensor) -> Tensor:
     """`gate * sigmoid(gate) * up`. gate, up: int32 [T, intermediate], Q16; table: int32 [512, 2] -> int32, Q16."""
+    (y,) = by_rows(lambda g, u: _swiglu(g, u, table), gate, up)
+    return y
+
+
+def _swiglu(gate: Tensor, up: Tensor, table: Tensor) -> tuple[Tensor]:
     silu = fixed.rounded_shift_(gate.to(torch.int64).mul_(fixed.sigmoid(gate, table)), 24)
-    return fixed.sat32(fixed.rounded_shift_(silu.mul_(up), 16))
+    return (fixed.sat32(fixed.rounded_shift_(silu.mul_(up), 16)),)
