@@ -10,3 +10,5 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A slow machine is not a wrong answer.
 settings.register_profile("house", deadline=None, print_blob=True)
 settings.load_profile("house")
+
+pytest_plugins = ["tests.support.chain"]

@@ -1,1 +1,1 @@
-"""Contracts from Python: bindings, transactions, events, a local chain."""
+"""Access to a chain: the contracts' bindings, transactions, events, keys, deployments, and a local chain."""

@@ -14,10 +14,11 @@ from efedllm.chain.deployment import Deployment, find_deployment
 from efedllm.chain.errors import DeploymentError
 from efedllm.chain.event_reader import EventReader
 from efedllm.chain.model_registry import ModelRegistry
-from efedllm.chain.rpc import DEFAULT_RPC, Rpc
+from efedllm.chain.rpc import Rpc
 from efedllm.chain.stake_registry import StakeRegistry
 from efedllm.chain.transactions import Sender, UnlockedAccount
 from efedllm.chain.work_token import WorkToken
+from efedllm.options import DEFAULT_RPC
 
 
 class Chain:

@@ -105,22 +105,6 @@ class KeyStore:
         return content
 
 
-def read_password(password_file: Path | None, environ: Mapping[str, str]) -> str:
-    """The password: first line of `password_file`, else `EFEDLLM_PASSWORD`. Raises KeyStoreError if there is none."""
-    if password_file is not None:
-        try:
-            lines = password_file.read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise KeyStoreError(f"cannot read the password file {password_file}: {reason}") from error
-        if not lines or not lines[0]:
-            raise KeyStoreError(f"the password file {password_file} is empty: its first line is the password")
-        return lines[0]
-    if password := environ.get("EFEDLLM_PASSWORD"):
-        return password
-    raise KeyStoreError("no password: pass --password-file FILE or set EFEDLLM_PASSWORD")
-
-
 def _address(content: Mapping[str, object], path: Path) -> str:
     address = content.get("address")
     if not isinstance(address, str) or not is_address(address):

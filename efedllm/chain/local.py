@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from eth_utils.address import to_checksum_address
+
 from efedllm.chain.errors import ChainUnreachable, LocalChainError
 
 DEFAULT_PORT = 8545
@@ -166,3 +168,12 @@ def _watch(output: IO[str] | None, answer: "queue.Queue[str]") -> None:
         elif line.startswith(("error", "Error")) or "in use" in line:
             last = line.strip()
     answer.put(last)
+
+
+def development_account(url: str) -> str:
+    """First unlocked account of the local chain at `url`. Raises LocalChainError if that is no local chain."""
+    client = str(rpc(url, "web3_clientVersion"))
+    accounts = rpc(url, "eth_accounts") if client.startswith("anvil/") else []
+    if not accounts:
+        raise LocalChainError(f"{url} is no local chain with accounts of its own: start one with `efedllm chain`")
+    return to_checksum_address(accounts[0])

@@ -23,8 +23,7 @@ from web3.types import LogReceipt, RPCEndpoint, TxParams, TxReceipt
 
 from efedllm.chain.errors import ChainError, ChainUnreachable, UnknownBlock
 from efedllm.chain.reverts import explain
-
-DEFAULT_RPC = "http://127.0.0.1:8545"
+from efedllm.options import DEFAULT_RPC
 
 BlockId = int | str  # a number, or "latest"
 
@@ -129,6 +128,11 @@ class Rpc:
     async def send_raw(self, raw: bytes) -> bytes:
         with self._answers():
             return bytes(await self._w3.eth.send_raw_transaction(HexBytes(raw)))
+
+    async def accounts(self) -> tuple[str, ...]:
+        """Accounts whose keys the node holds; none on any real network."""
+        with self._answers():
+            return tuple(await self._w3.eth.accounts)
 
     async def send_unlocked(self, transaction: TxParams) -> bytes:
         """Let the node sign with an account of its own; only local chains have any."""
