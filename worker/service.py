@@ -281,6 +281,8 @@ async def _run_while_linked(session: Session, watchers: list[asyncio.Task[str]])
     finally:
         serving.cancel()
         await asyncio.wait({serving})
+        if not serving.cancelled():
+            serving.exception()  # it was raised above, or lost the race against the link's end
 
 
 async def _tell(peer: Peer, failure: Failure) -> None:

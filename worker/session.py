@@ -88,14 +88,18 @@ class Session:
 
     async def run(self) -> None:
         """Serve the request to its end. Raises SessionError, ProtocolError, ModelError or StoreError."""
+        first: Exception | None = None
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._work())
-                group.create_task(self._sign())
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._work())
+                    group.create_task(self._sign())
+            except* Exception as failures:
+                first = failures.exceptions[0]
+            if first is not None:
+                raise first
             self.worked = True
             await self._await_payment()
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from failures
         finally:
             self.account.end(self.request_id)
             await self._context.engine.release(self._cache)
@@ -122,7 +126,7 @@ class Session:
         self._credit.set()
 
     def on_client_gone(self) -> None:
-        """No voucher can come any more: end at the next token, and do not wait for money."""
+        """The client left or was refused: end at the next token, do not wait for money, and tell it nothing more."""
         self.cancelled = self._client_gone = True
         self._credit.set()
 
@@ -380,6 +384,8 @@ class Session:
             await self._await_credit()
 
     async def _tell_client(self, message: Message) -> None:
+        if self._client_gone:
+            return
         # A client that is gone gets its receipts later, over HTTP; the path goes on until it runs out of credit.
         with contextlib.suppress(ConnectionError):
             await self._client.send(message)
@@ -387,7 +393,12 @@ class Session:
     async def fail(self, code: str, message: str) -> None:
         """Tell the client and both neighbours that this session ends here."""
         failure = Failure(self.request_id, code, message)
-        for peer in (self._client, self.downstream, self.token_link, *self.upstream_peers):
+        for peer in (
+            None if self._client_gone else self._client,
+            self.downstream,
+            self.token_link,
+            *self.upstream_peers,
+        ):
             if peer is not None:
                 with contextlib.suppress(ConnectionError):
                     await peer.send(failure)

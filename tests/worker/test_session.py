@@ -1,4 +1,4 @@
-"""A request over one to three workers: the same tokens as one process, receipts that link, vouchers that pay for them."""
+"""A request over one to three workers: the tokens of one process, receipts that link, vouchers that pay for them."""
 
 from pathlib import Path
 
