@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-TILE = 1 << 16
+TILE = 1 << 17
 """Elements of an input that a CPU takes at once."""
 
 
