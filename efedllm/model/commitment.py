@@ -32,7 +32,7 @@ class LeafProof:
 
 def tensor_leaf(spec: TensorSpec, row: Integers, scale: int, exponent: int, tile: int) -> bytes:
     """Header and data of one leaf. row: a row of a matrix or of the rotary table, or a whole tensor of another kind;
-    tile: which cut of it; scale: the row's `m`, 0 unless it is a matrix's."""
+    tile: which cut of it; scale: the row's `m`, 0 unless it is a matrix's, as uint32."""
     data = np.ascontiguousarray(row, dtype=VALUE_DTYPES[spec.kind]).tobytes()
     return HEADER.pack(scale, exponent, spec.kind) + data[tile * LEAF_BYTES : (tile + 1) * LEAF_BYTES]
 
@@ -47,7 +47,8 @@ def leaf_hashes(tensor: Stored) -> list[bytes]:
         return [leaf_hash(header + data[at : at + size]) for at in range(0, len(data), size)]
     hashes = []
     columns = tensor.spec.columns
-    for row, scale in enumerate(tensor.scales.tolist()):
+    # As unsigned, as in the header: a scale below 1 is refused by its range, not here.
+    for row, scale in enumerate(tensor.scales.view(np.uint32).tolist()):
         # `leaf_hash`, written out: this loop is what a start with gigabytes of weights waits for.
         head = b"\x00" + HEADER.pack(scale, exponent, kind)
         end = (row + 1) * columns

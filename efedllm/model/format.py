@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from math import isfinite
 from typing import Any
 
 from efedllm.model.commitment import HASH_BYTES, weights_root
@@ -92,7 +93,7 @@ def parse_manifest(text: str) -> Manifest:
     """The inverse of `dump_manifest`. Raises ModelError, naming the key, for anything it would not have written."""
     try:
         value = json.loads(text, object_pairs_hook=_unique)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{MANIFEST_FILE}: is not JSON ({error})") from error
     if not isinstance(value, dict):
         raise ModelError(f"{MANIFEST_FILE}: is not a JSON object")
@@ -145,7 +146,7 @@ def _quality(value: Any) -> Quality | None:
         return None
     _check_keys(value, tuple(field.name for field in fields(Quality)), "quality")
     floats = [value["perplexity_float"], value["perplexity_integer"]]
-    if any(type(entry) is not float for entry in floats) or type(value["tokens"]) is not int:
+    if not all(type(entry) is float and isfinite(entry) for entry in floats) or type(value["tokens"]) is not int:
         raise ModelError(f"{MANIFEST_FILE}: quality holds no two perplexities and a number of tokens")
     return Quality(**value)
 

@@ -25,7 +25,7 @@ def prove_weight(folder: Path, manifest: Manifest, name: str, index: int) -> Lea
             parts = [source.get_slice(part) for part in spec.part_names]
             row, tile = divmod(index, spec.tiles)
             if spec.kind is Kind.MATRIX:
-                values, scale = parts[0][row : row + 1], int(parts[1][row : row + 1][0])
+                values, scale = parts[0][row : row + 1], int(parts[1][row : row + 1].view("u4")[0])
             elif spec.kind is Kind.ROTARY:
                 values, scale = parts[0][row : row + 1], 0
             else:

@@ -58,8 +58,8 @@ def checkpoint_folder(source: str) -> Path:
         return Path(snapshot_download(source, allow_patterns=HUB_FILES))
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{source}: no such folder, and the model hub did not deliver it; give the folder of a downloaded checkpoint "
-            f"({_one_line(error)})"
+            f"{source}: no such folder, and the model hub did not deliver it; "
+            f"give the folder of a downloaded checkpoint ({_one_line(error)})"
         ) from error
 
 

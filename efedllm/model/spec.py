@@ -8,7 +8,7 @@ from efedllm.protocol.values import ZERO_ADDRESS
 
 
 def model_spec(manifest: Manifest, step_verifier: str = ZERO_ADDRESS) -> ModelSpec:
-    """The spec that this model is registered with. `step_verifier`: the contract that can judge it; zero if there is none."""
+    """The spec that this model is registered with. `step_verifier`: the contract that can judge it, zero for none."""
     d = manifest.dimensions
     return ModelSpec(
         semantics=SEMANTICS,
