@@ -12,6 +12,9 @@ from efedllm.options import add_key_options, password, progress
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
+    from collections.abc import Callable
+
+    from efedllm.model.shard import Shard
 
     from .program import Options
 
@@ -83,7 +86,8 @@ def set_up_logging(as_json: bool) -> None:
     """One line per event on standard error; never a prompt, never a key."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("efedllm").setLevel(logging.INFO)
 
 
 class JsonLines(logging.Formatter):
@@ -99,7 +103,9 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def run(arguments: Namespace) -> int:
+def run(arguments: Namespace, load: "Callable[[Options, int], Shard] | None" = None) -> int:
+    """Serve until told to stop. `load` makes the shard; the default loads and checks the model's layers."""
+    from .program import load_shard
     from .program import run as serve
 
     def announce(text: str, event: dict[str, object]) -> None:
@@ -109,5 +115,5 @@ def run(arguments: Namespace) -> int:
             progress(text)
 
     set_up_logging(arguments.log_json)
-    asyncio.run(serve(options(arguments), announce))
+    asyncio.run(serve(options(arguments), announce, load or load_shard))
     return 0

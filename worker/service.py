@@ -26,6 +26,7 @@ from efedllm.protocol.messages import (
     Payment,
     Signed,
 )
+from efedllm.protocol.vouchers import Book
 
 from .account import Account
 from .admission import admit
@@ -148,6 +149,8 @@ class Service:
         state = await self._context.network.channel(payer, session_key)
         key = (payer, session_key, state.epoch)
         if key not in self._accounts:
+            if state.deposit == 0:  # strangers leave no trace
+                return Account(session_key, Book(payer, self._context.offer.worker, state.epoch), state)
             worker = self._context.offer.worker
             book = await asyncio.to_thread(self._context.store.book, payer, session_key, worker, state.epoch)
             self._accounts.setdefault(key, Account(session_key, book, state))

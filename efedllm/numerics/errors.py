@@ -1,13 +1,16 @@
 """Errors of the numerics package.
 
-NumericsError
-|- LimitError     a dimension, scale or value breaks a bound of docs/numerics.md; names the tensor or field
-|- SamplingError  sampling parameters that the semantics does not define
-`- BackendError   a back end that is unknown, unusable on the device, or that failed its self-test
+EfedllmError
+`- NumericsError
+   |- LimitError     a dimension, scale or value breaks a bound of docs/numerics.md; names the tensor or field
+   |- SamplingError  sampling parameters that the semantics does not define
+   `- BackendError   a back end that is unknown, unusable on the device, or that failed its self-test
 """
 
+from efedllm.errors import EfedllmError
 
-class NumericsError(Exception):
+
+class NumericsError(EfedllmError):
     """Base of every error raised here."""
 
 

@@ -13,7 +13,10 @@ MAGIC = b"eF"
 VERSION = 1
 HEADER = struct.Struct(">2sBB32sIII")
 MAX_BODY_BYTES = 1 << 20
-MAX_TENSOR_BYTES = 1 << 26
+MAX_TENSOR_BYTES = 1 << 22
+"""64 positions (one prompt chunk) of the largest rows, int32 [2^14]."""
+MAX_PROMPT_TOKENS = 1 << 17
+"""The largest context that the semantics allows."""
 MAX_FRAME_BYTES = HEADER.size + MAX_BODY_BYTES + MAX_TENSOR_BYTES
 
 

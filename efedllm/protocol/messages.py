@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from efedllm.protocol.errors import FrameError
-from efedllm.protocol.frames import Frame, Type, pack_tokens, unpack_tokens
+from efedllm.protocol.frames import MAX_PROMPT_TOKENS, Frame, Type, pack_tokens, unpack_tokens
 from efedllm.protocol.objects import Receipt, Request, Voucher
 
 NO_REQUEST = bytes(32)
@@ -193,6 +193,8 @@ def parse(frame: Frame) -> Message:
         raise FrameError(f"{frame.kind.name} frame: field {odd} is missing or unknown")
     if len(frame.tensor) and frame.kind not in (Type.OPEN, Type.ROWS):
         raise FrameError(f"{frame.kind.name} frame: carries no tensor")
+    if frame.kind is Type.OPEN and len(frame.tensor) > 4 * MAX_PROMPT_TOKENS:
+        raise FrameError(f"OPEN frame: a prompt has at most {MAX_PROMPT_TOKENS} tokens")
     return build(frame)
 
 
