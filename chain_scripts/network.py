@@ -1,6 +1,7 @@
 """What the verbs share: the chain they talk to, the keys they send with, and how they show what they found."""
 
 import asyncio
+import time
 from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -62,3 +63,8 @@ def show_amount(amount: int, deployment: Deployment) -> str:
 
 def show_time(unix_seconds: int) -> str:
     return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+async def chain_time(chain: Chain) -> int:
+    """Unix seconds that the next block will have at least."""
+    return max((await chain.rpc.block()).timestamp, int(time.time()))

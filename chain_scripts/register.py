@@ -19,7 +19,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "register",
         help="put a built model into the registry",
-        description="Put a built model into the registry; anybody may, and it costs gas only. Doing it twice is harmless.",
+        description="Put a built model into the registry. Anybody may, it costs gas only, and twice is harmless.",
     )
     parser.add_argument("model", metavar="OUT", type=Path, help="folder of a built model")
     parser.add_argument("--name", help="what people call it (default: its name in model.json)")

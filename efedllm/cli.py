@@ -43,8 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         parser = build_parser()
-        apply_settings(parser, arguments, os.environ)
-        parsed = parser.parse_args(arguments)
+        try:
+            apply_settings(parser, arguments, os.environ)
+            parsed = parser.parse_args(arguments)
+        except SystemExit as stop:  # --help, --version, and wrong usage
+            return int(stop.code or 0)
         return int(parsed.run(parsed) or 0)
     except EfedllmError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -71,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     model_commands = subcommands(model) if model is not None else None
     if model_commands is not None:
         _require("chain_scripts.register").add_parser(model_commands)
+    commands.choices["claim"].set_defaults(held_vouchers=held_vouchers)
     return parser
 
 

@@ -77,11 +77,13 @@ class Chain:
         """Sends transactions of `account`. Use one sender per key and process: it keeps their order."""
         return Sender(self.rpc, self.deployment.chain_id, account, self.deployment.contracts.names())
 
-    def events(self, with_token: bool = False) -> EventReader:
-        """Events from the first block on; the token's transfers only on request, since it may be a busy one."""
-        wanted = {
-            name: address
-            for address, name in self.deployment.contracts.names().items()
-            if with_token or name != "WorkToken"
-        }
-        return EventReader(self.rpc, wanted, self.deployment.deploy_block, self.deployment.parameters.confirmations)
+    def events(self, *contracts: str) -> EventReader:
+        """Events of these contracts (names from abi.CONTRACTS; default: all but the token, which may be a busy one)."""
+        addresses = {name: address for address, name in self.deployment.contracts.names().items()}
+        wanted = contracts or [name for name in addresses if name != "WorkToken"]
+        return EventReader(
+            self.rpc,
+            {name: addresses[name] for name in wanted},
+            self.deployment.deploy_block,
+            self.deployment.parameters.confirmations,
+        )

@@ -10,6 +10,7 @@ import queue
 import shutil
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -128,9 +129,10 @@ class AnvilProcess:
         return str(self.rpc("evm_snapshot"))
 
     def revert(self, snapshot: str) -> None:
-        """Back to `snapshot`, which is used up by it."""
+        """Back to `snapshot`, which is used up by it; the chain's clock shows real time again."""
         if self.rpc("evm_revert", snapshot) is not True:
             raise LocalChainError(f"Anvil knows no snapshot {snapshot}")
+        self.rpc("evm_setTime", int(time.time()))  # else it would go on from the snapshot's time
 
     def mine(self, blocks: int = 1) -> None:
         self.rpc("anvil_mine", hex(blocks))

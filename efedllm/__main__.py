@@ -1,0 +1,7 @@
+"""`python -m efedllm`: the command line."""
+
+import sys
+
+from efedllm.cli import main
+
+sys.exit(main())
