@@ -55,15 +55,25 @@ def expected(q: Tensor, w: Tensor) -> list[list[int]]:
     return [[sum(a * b for a, b in zip(x, y, strict=True)) for y in w.tolist()] for x in q.tolist()]
 
 
+def results(backend: Backend, q: Tensor, w: Tensor) -> list[Tensor]:
+    """The product in each way inference asks for it: prepared, and as batches with the strides of keys and values."""
+    matrix = Matrix(w, torch.ones(w.shape[0], dtype=torch.int32, device=w.device), 16)
+    keys = torch.stack((w, w), dim=1).transpose(0, 1)
+    values = torch.stack((w.t(), w.t()), dim=1).permute(1, 2, 0)
+    twice = torch.stack((q, q))
+    batches = [product for cached in (keys, values) for product in backend.products(twice, cached)]
+    return [backend.product(q, backend.prepare(matrix)), *batches]
+
+
 def self_test(backend: Backend, device: torch.device | str = "cpu") -> None:
     """Raises BackendError unless `backend` multiplies every operand of the fixed set exactly on `device`."""
     for q, w in operands(torch.device(device)):
-        matrix = Matrix(w, torch.ones(w.shape[0], dtype=torch.int32, device=w.device), 16)
         try:
-            got = backend.product(q, backend.prepare(matrix)).tolist()
+            products = [product.tolist() for product in results(backend, q, w)]
         except RuntimeError as error:
             raise BackendError(f"back end {backend.name} cannot run on {device}: {error}; use exact") from error
-        if got != expected(q, w):
+        right = expected(q, w)
+        if any(product != right for product in products):
             shape = f"{len(q)} x {q.shape[1]} x {len(w)}"
             raise BackendError(f"back end {backend.name} multiplies wrongly on {device} at {shape}; use exact")
 

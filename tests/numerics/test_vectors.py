@@ -52,9 +52,9 @@ def test_file_is_what_the_script_writes() -> None:
 @cases("rounded_shift")
 def test_rounded_shift(case: Case) -> None:
     assert [ref.rr(x, s) for x, s in zip(case["x"], case["shift"], strict=True)] == case["y"]
-    assert [
-        fixed.rounded_shift_(int64([x]), s).item() for x, s in zip(case["x"], case["shift"], strict=True)
-    ] == case["y"]
+    assert [fixed.rounded_shift_(int64([x]), s).item() for x, s in zip(case["x"], case["shift"], strict=True)] == case[
+        "y"
+    ]
     by_tensor = [i for i, s in enumerate(case["shift"]) if s >= 1]
     x, shift = int64(case["x"])[by_tensor], int64(case["shift"])[by_tensor]
     assert fixed.rounded_shift_(x, shift).tolist() == [case["y"][i] for i in by_tensor]
