@@ -1,26 +1,36 @@
 """Who on a path is at fault, from the verdicts on its receipts."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from .verdict import Fault, Outcome, Verdict
 
 CORRUPTING = frozenset({Fault.INPUT, Fault.OUTPUT, Fault.TOKEN, Fault.LINK})
-"""Faults after which rows or tokens of later workers are wrong too."""
+"""Faults after which the rows or tokens of later workers are wrong too."""
 
 
-def settle(verdicts: Mapping[int, Verdict]) -> dict[int, Verdict]:
-    """Verdicts of one request by shard: a later worker whose output follows from a wrong input is not at fault.
+@dataclass(frozen=True)
+class Judged:
+    """The verdict on one receipt of a request: its worker's place in the path, and how many positions it covers."""
 
-    Its own roots recompute, so `check` found nothing; what it signed is wrong all the same, and told apart from fine.
+    shard: int
+    positions: int
+    verdict: Verdict
+
+
+def settle(judged: Sequence[Judged]) -> list[Verdict]:
+    """Verdicts on receipts of one request, in their order: who only passed a wrong input on is not at fault.
+
+    A later worker's own roots recompute, so `check` found nothing; what it signed is wrong all the same, and is told
+    apart from what is fine.
     """
-    first = min((shard for shard, verdict in verdicts.items() if verdict.kind in CORRUPTING), default=None)
-    if first is None:
-        return dict(verdicts)
-    reason = f"its input was wrong already: {verdicts[first].worker} is at fault"
-    return {
-        shard: replace(verdict, outcome=Outcome.NOT_AT_FAULT, reason=reason)
-        if shard > first and verdict.outcome is Outcome.OK
-        else verdict
-        for shard, verdict in verdicts.items()
-    }
+    corrupt = sorted((j for j in judged if j.verdict.kind in CORRUPTING), key=lambda j: (j.shard, j.positions))
+    settled = []
+    for one in judged:
+        before = next((c for c in corrupt if c.shard < one.shard and c.positions <= one.positions), None)
+        if before is not None and one.verdict.outcome is Outcome.OK:
+            reason = f"its input was wrong already: {before.verdict.worker} is at fault"
+            settled.append(replace(one.verdict, outcome=Outcome.NOT_AT_FAULT, reason=reason))
+        else:
+            settled.append(one.verdict)
+    return settled

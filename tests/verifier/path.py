@@ -63,6 +63,11 @@ class Cheat:
     """Alters what is handed out afterwards."""
 
 
+def flip_weight(loaded: Loaded) -> None:
+    """One bit of one weight of the down projection."""
+    loaded.layers[0].down.q[5, 3] ^= 1
+
+
 @dataclass
 class Worker:
     """State of one shard's session, and what the worker keeps."""

@@ -19,7 +19,7 @@ from verifier.recompute import Recomputer, Shelf
 from verifier.verdict import Fault, Missing, Outcome, Verdict
 
 from . import path
-from .path import Cheat, case, cold, hot, make_request, serve, setting
+from .path import Cheat, case, cold, flip_weight, hot, make_request, serve, setting
 
 PROMPT = [int(byte) for byte in sha256(b"prompt").digest() * 3][:70]
 SAMPLED = Sampling(60_000, 40, 60_000)
@@ -77,11 +77,6 @@ def test_check_needs_a_shelf_of_one_model_only(model: Path, shelf: Shelf, honest
 
 
 # cheats of the computation
-
-
-def flip_weight(loaded: Loaded) -> None:
-    """One bit of one weight of the down projection."""
-    loaded.layers[0].down.q[5, 3] ^= 1
 
 
 def from_position(position: int) -> Callable[[int, Tensor], Tensor]:

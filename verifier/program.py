@@ -1,0 +1,131 @@
+"""Start-up and end of a verifier: everything that can be wrong is found before it follows the first claim."""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from efedllm.chain.chain import Chain
+from efedllm.chain.keys import KeyRole, KeyStore
+from efedllm.chain.stake_registry import Participant, Role
+from efedllm.protocol.model_spec import model_id
+from efedllm.protocol.requests import ModelLimits
+
+from .check import Compute, Setting
+from .errors import StartError
+from .fetch import Workers
+from .report import Report, describe, fault_line
+from .service import Parts, Verifier, run_forever
+from .sources import Sources
+from .store import Store, store_path
+
+log = logging.getLogger("efedllm.verifier")
+
+Announce = Callable[[str, dict[str, object]], None]
+"""Tells a person one line, and machines the same as a map."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the operator chose; times in seconds."""
+
+    model: Path
+    once: bool
+    wait_seconds: float
+    poll_seconds: float
+    data_dir: Path
+    rpc: str
+    deployment: Path | None
+    password: str
+    backend: str | None
+    threads: int
+
+
+async def run(options: Options, announce: Announce) -> Report:
+    """Verify until SIGTERM or SIGINT, or once.
+
+    Raises StartError, ChainError, ModelError, NumericsError or StoreError.
+    """
+    from efedllm.model.load import read_manifest
+    from efedllm.model.spec import model_spec
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    keys = KeyStore(options.data_dir)
+    cold, hot = keys.find(KeyRole.COLD).address, keys.load(KeyRole.HOT, options.password)
+    manifest = read_manifest(options.model)
+    d = manifest.dimensions
+    limits = ModelLimits(model_id(model_spec(manifest)), d.layers, d.vocab, d.context)
+    async with await Chain.connect(options.rpc, options.deployment) as chain:
+        if not await chain.models.is_registered(limits.model_id):
+            raise StartError(
+                f"model {manifest.name} is not registered here: run `efedllm model register {options.model}`"
+            )
+        check_participant(await chain.stakes.participant_of(cold), cold, hot.address)
+        compute = await asyncio.to_thread(_compute, options, manifest.weights_root, d.layers)
+        deployment = chain.deployment
+        store = Store(store_path(options.data_dir, deployment.chain_id, deployment.contracts.channels))
+        try:
+            async with Workers(deployment.domain, cold, hot) as workers:
+                parts = Parts(
+                    chain=chain,
+                    store=store,
+                    sources=Sources(chain.stakes, workers, deployment.domain),
+                    sender=chain.sender(hot),
+                    setting=Setting(deployment.domain, limits, d.hidden),
+                    compute=compute,
+                    evidence_folder=options.data_dir / "evidence",
+                    on_fault=lambda found: announce(fault_line(found), {"event": "fault", **describe(found)}),
+                )
+                verifier = Verifier(parts)
+                announce(f"verifier {cold} checks {manifest.name}", {"event": "verifying", "verifier": cold})
+                try:
+                    if options.once:
+                        await _once(verifier, chain, options, stop)
+                    else:
+                        await run_forever(verifier, stop, options.poll_seconds)
+                finally:
+                    verifier.close()
+                return verifier.report()
+        finally:
+            store.close()
+
+
+def check_participant(participant: Participant, cold: str, hot: str) -> None:
+    """Raises StartError unless workers will answer this verifier."""
+    if participant.role is not Role.VERIFIER:
+        raise StartError(f"{cold} is not registered as a verifier: run `efedllm stake AMOUNT --role verifier` first")
+    if participant.jailed:
+        raise StartError(f"{cold} is jailed: start again with another --data-dir")
+    if hot not in (participant.hot_key, participant.next_hot_key):
+        raise StartError(f"the hot key {hot} is not the registered one, {participant.hot_key}: use that data directory")
+
+
+async def _once(verifier: Verifier, chain: Chain, options: Options, stop: asyncio.Event) -> None:
+    """Until every claim mined by now was drawn and every drawn receipt was asked for, or time is up."""
+    target = await chain.rpc.block_number()
+    deadline = time.monotonic() + options.wait_seconds
+    while not stop.is_set():
+        await verifier.step()
+        if verifier.is_done(target):
+            return
+        if time.monotonic() >= deadline:
+            log.warning("blocks did not come in time: some claims have no seed yet, run again")
+            return
+        await asyncio.sleep(min(options.poll_seconds, 1.0))
+
+
+def _compute(options: Options, weights_root: bytes, layers: int) -> Compute:
+    """Checked weights behind a back end that passed its self-test. Raises ModelError or NumericsError."""
+    import torch
+
+    from efedllm.numerics.backend import select
+
+    from .recompute import Recomputer, Shelf
+
+    torch.set_num_threads(options.threads)
+    return Recomputer(Shelf(options.model, weights_root, select(options.backend), layers))

@@ -1,0 +1,236 @@
+"""The verifier's loop: follow claims, record beacons, draw, fetch, recompute, keep what came out.
+
+Every step reads from the store what is left to do, and can be done again. What the chain or a worker does not answer is
+left for the next pass.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from efedllm.chain.chain import Chain
+from efedllm.chain.errors import ChainUnreachable, Reorganised, Reverted, UnknownBlock
+from efedllm.chain.event_reader import Cursor
+from efedllm.chain.events import Claimed
+from efedllm.chain.transactions import Sender
+from efedllm.protocol.drawing import DrawPolicy, draw
+from efedllm.protocol.merkle import tree_root
+from efedllm.protocol.vouchers import Leaf, keccak_node
+
+from .check import Case, Compute, Drawn, Setting, check
+from .errors import Unanswered
+from .evidence import keep_evidence, pack_evidence
+from .findings import About, Checked, Claim, Draw, unpack_entries
+from .plan import candidate, retry_delay
+from .report import Report, fault_line, make_report
+from .sources import Sources
+from .store import Store
+from .verdict import Fault, Missing, Outcome, Verdict, not_had
+
+log = logging.getLogger("efedllm.verifier")
+
+OnFault = Callable[[Checked], None]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a verifier is made of. `on_fault` hears of every fault once it is on disk."""
+
+    chain: Chain
+    store: Store
+    sources: Sources
+    sender: Sender
+    setting: Setting
+    compute: Compute
+    evidence_folder: Path
+    on_fault: OnFault
+
+
+class Verifier:
+    """One deployment, one model. `compute` runs in a thread of its own."""
+
+    def __init__(self, parts: Parts, clock: Callable[[], float] = time.time) -> None:
+        self._parts, self._clock = parts, clock
+        parameters = parts.chain.deployment.parameters
+        self._confirmations = parameters.confirmations
+        self._policy = DrawPolicy(parameters.minimum_rate_bps, parameters.first_slash, parameters.challenger_share_bps)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recompute")
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    async def step(self) -> None:
+        """One pass over everything there is to do now. Raises ChainError, ModelError or StoreError."""
+        await self.follow()
+        await self.record_beacons()
+        await self.draw()
+        await self.check()
+
+    def is_done(self, block: int) -> bool:
+        """Whether all claims up to `block` were read and have seeds; the same pass asked for what is behind them."""
+        at = self._parts.store.cursor()
+        return at is not None and at[0] >= block and all(claim.block > block for claim in self._parts.store.seedless())
+
+    def report(self) -> Report:
+        return make_report(self._parts.store.checked(), self._parts.store.waiting())
+
+    # claims
+
+    async def follow(self) -> None:
+        """Enter the claims of all blocks confirmed since the last pass."""
+        store, reader = self._parts.store, self._parts.chain.events()
+        while True:
+            at = store.cursor()
+            try:
+                async for page in reader.read(Cursor(*at) if at else None):
+                    claims = [_claim(event) for event in page.events if isinstance(event, Claimed)]
+                    store.advance(page.cursor.block, page.cursor.hash, claims)
+                    for claim in claims:
+                        log.info("claim %d of %s in block %d", claim.index, claim.worker, claim.block)
+                return
+            except Reorganised as error:
+                log.warning("%s", error)
+                store.roll_back()
+
+    # beacons
+
+    async def record_beacons(self) -> None:
+        """Note the seeds that are fixed, and record the beacons that are due."""
+        chain, store = self._parts.chain, self._parts.store
+        due: set[int] = set()
+        claims = store.seedless()
+        if not claims:
+            return
+        head = await chain.rpc.block_number()
+        for claim in claims:
+            final = max(head - self._confirmations, claim.block)
+            seed = await chain.beacon.seed_for(claim.block, final)
+            if seed is not None:
+                store.set_seed(claim, seed)
+            elif await chain.beacon.seed_for(claim.block) is None:
+                first = await chain.beacon.first_candidate(claim.block)
+                if (block := candidate(first, head)) is not None:
+                    due.add(block)
+        for block in sorted(due):
+            try:
+                await self._parts.sender.send(chain.beacon.record_beacon(block))
+                log.info("recorded the beacon of block %d", block)
+            except Reverted as error:
+                # Somebody else was faster, or the node's head moved on: the next pass sees what is so.
+                log.info("beacon of block %d: %s", block, error)
+
+    # draws
+
+    async def draw(self) -> None:
+        """Fetch the leaves behind claims whose seed is fixed, and draw among them."""
+        for claim, at in self._parts.store.undrawn(self._clock()):
+            entry = claim.entries[at]
+            try:
+                leaves = await self._parts.sources.leaves(claim.worker, entry)
+            except Unanswered as error:
+                self._put_off(claim, at, not_had(claim.worker, Missing.ANSWER, error).verdict)
+                continue
+            if not leaves or leaves[-1].after != entry.total or _root(leaves) != entry.receipts_root:
+                reason = "the leaves handed out are not those under the root it claimed with"
+                self._put_off(claim, at, not_had(claim.worker, Missing.BOOK, reason).verdict)
+                continue
+            assert claim.seed is not None
+            drawn = draw(self._policy, claim.seed, entry, leaves)
+            self._parts.store.set_drawn(claim, at, leaves, drawn)
+            log.info("drew %d of %d receipts of claim %d of %s", len(drawn), len(leaves), claim.index, claim.worker)
+
+    def _put_off(self, claim: Claim, entry: int, verdict: Verdict) -> None:
+        due = self._clock() + retry_delay(self._parts.store.attempts(claim, entry))
+        self._parts.store.set_undrawn(claim, entry, verdict, due)
+        log.warning("claim %d of %s: leaves unavailable: %s", claim.index, claim.worker, verdict.reason)
+
+    # checks
+
+    async def check(self) -> None:
+        """Check every drawn receipt that is due."""
+        for item, attempts in self._parts.store.unchecked(self._clock()):
+            await self._check(item, attempts)
+        self._parts.sources.forget()
+
+    async def _check(self, item: Draw, attempts: int) -> None:
+        store = self._parts.store
+        claim = store.claim_of(item)
+        entry = claim.entries[item.entry]
+        drawn = Drawn(item.worker, entry.payer, entry.session_key, entry.epoch, item.leaf)
+        case = about = None
+        try:
+            record = await self._parts.sources.record(item.worker, item.leaf.request_id)
+        except Unanswered as error:
+            verdict = not_had(item.worker, Missing.ANSWER, error).verdict
+        else:
+            case, about = await self._parts.sources.case(drawn, record)
+            verdict = await self._judge(case)
+            if verdict.kind is Fault.OUTPUT and verdict.position is None and about is not None:
+                case, verdict = await self._locate(case, about, verdict)
+        evidence = None
+        if verdict.outcome is Outcome.FAULT and case is not None:
+            data = pack_evidence(claim, item, store.leaves_of(item), case, verdict)
+            evidence = keep_evidence(self._parts.evidence_folder, data, claim, item, verdict)
+        store.set_verdict(item, verdict, about, self._clock() + retry_delay(attempts), evidence)
+        checked = Checked(item, about, verdict, evidence.path if evidence else None)
+        if verdict.outcome is Outcome.FAULT:
+            log.error("%s", fault_line(checked))
+            self._parts.on_fault(checked)
+        elif verdict.outcome is Outcome.UNAVAILABLE:
+            log.warning(
+                "receipt 0x%s unavailable: %s: %s", item.leaf.receipt_digest.hex(), verdict.worker, verdict.reason
+            )
+        else:
+            log.info("receipt 0x%s of %s: %s", item.leaf.receipt_digest.hex(), item.worker, verdict.outcome)
+
+    async def _judge(self, case: Case) -> Verdict:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, check, self._parts.setting, case, self._parts.compute)
+
+    async def _locate(self, case: Case, about: About, verdict: Verdict) -> tuple[Case, Verdict]:
+        """The same fault with its first wrong position, if the next worker's rows tell it."""
+        path = case.record.request.path
+        if about.shard + 1 == len(path):
+            return case, verdict
+        downstream = await self._parts.sources.neighbour(path[about.shard + 1].worker, case.drawn.leaf.request_id)
+        if downstream is None:
+            return case, verdict
+        located = replace(case, downstream=downstream)
+        return located, await self._judge(located)
+
+
+async def run_forever(verifier: Verifier, stop: asyncio.Event, poll_seconds: float) -> None:
+    """Pass after pass until `stop`. An unreachable chain is waited for."""
+    while not stop.is_set():
+        work = asyncio.ensure_future(verifier.step())
+        ended = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({work, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                try:
+                    work.result()
+                except (ChainUnreachable, UnknownBlock) as error:
+                    log.warning("%s; waiting", error)
+                try:
+                    await asyncio.wait_for(ended, poll_seconds)
+                except TimeoutError:
+                    continue
+        finally:
+            for task in (work, ended):
+                task.cancel()
+            await asyncio.gather(work, ended, return_exceptions=True)
+
+
+def _claim(event: Claimed) -> Claim:
+    origin = event.origin
+    return Claim(
+        event.worker, event.claim_index, origin.block_number, origin.transaction_hash, unpack_entries(event.entries)
+    )
+
+
+def _root(leaves: list[Leaf]) -> bytes:
+    return tree_root([leaf.hash() for leaf in leaves], keccak_node)

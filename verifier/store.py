@@ -1,0 +1,294 @@
+"""What a verifier must never lose: where reading stands, what was drawn, what came out, and the evidence.
+
+One SQLite file (WAL, synchronous=FULL) per deployment. A method returns when its data is on disk; every step can be
+done again after a kill at any moment. Raises StoreError when the disk refuses.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+
+from efedllm.protocol.records import pack_leaves, unpack_leaves
+from efedllm.protocol.vouchers import Leaf
+
+from .errors import StoreError
+from .findings import About, Checked, Claim, Draw, Evidence, Undrawn, unpack_entries
+from .verdict import Fault, Missing, Outcome, Verdict
+
+SCHEMA_VERSION = 1
+KEPT_CURSORS = 64
+"""Pages that can be rolled back one by one when the chain replaced blocks that counted as final."""
+
+
+def store_path(data_dir: Path, chain_id: int, channels: str) -> Path:
+    """The verifier's store for one deployment."""
+    return data_dir / f"verifier-{chain_id}-{channels[2:10].lower()}.sqlite"
+
+
+class Store:
+    """All methods are synchronous, from one thread."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA foreign_keys=ON")
+            self._migrate()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"cannot open {path}: {error}: free or repair the disk, then start again") from error
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _migrate(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise StoreError(f"the store is of version {version}, this program knows {SCHEMA_VERSION}: upgrade it")
+        if version < SCHEMA_VERSION:
+            script = resources.files(__package__).joinpath("schema.sql").read_text()
+            self._db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield self._db
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError | OSError):
+                raise StoreError(f"findings cannot be kept ({error}): free or repair the disk") from error
+            raise
+
+    # following the chain
+
+    def cursor(self) -> tuple[int, bytes] | None:
+        """Block up to which events were read, and its hash."""
+        row: tuple[int, bytes] | None = self._db.execute(
+            "SELECT block, hash FROM cursors ORDER BY block DESC LIMIT 1"
+        ).fetchone()
+        return row
+
+    def advance(self, block: int, block_hash: bytes, claims: list[Claim]) -> None:
+        """Enters the claims of a page and moves the cursor behind it, together. A claim is entered once."""
+        with self._transaction() as db:
+            for claim in claims:
+                entries = b"".join(entry.pack() for entry in claim.entries)
+                db.execute(
+                    "INSERT INTO claims (worker, claim, block, tx, entries) VALUES (?, ?, ?, ?, ?) "
+                    "ON CONFLICT DO NOTHING",
+                    (claim.worker, claim.index, claim.block, claim.transaction, entries),
+                )
+                db.executemany(
+                    "INSERT INTO entries (worker, claim, entry) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                    [(claim.worker, claim.index, at) for at in range(len(claim.entries))],
+                )
+            db.execute("INSERT OR REPLACE INTO cursors (block, hash) VALUES (?, ?)", (block, block_hash))
+            db.execute(
+                "DELETE FROM cursors WHERE block NOT IN (SELECT block FROM cursors ORDER BY block DESC LIMIT ?)",
+                (KEPT_CURSORS,),
+            )
+
+    def roll_back(self) -> None:
+        """Forgets the latest page and what came of it, since its blocks were replaced. Evidence stays."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM cursors WHERE block = (SELECT MAX(block) FROM cursors)")
+            row = db.execute("SELECT MAX(block) FROM cursors").fetchone()
+            db.execute("DELETE FROM claims WHERE block > ?", (-1 if row[0] is None else row[0],))
+
+    # beacons and draws
+
+    def seedless(self) -> list[Claim]:
+        """Claims without a seed, oldest first."""
+        return self._claims("seed IS NULL")
+
+    def set_seed(self, claim: Claim, seed: bytes) -> None:
+        with self._transaction() as db:
+            db.execute("UPDATE claims SET seed = ? WHERE worker = ? AND claim = ?", (seed, claim.worker, claim.index))
+
+    def undrawn(self, now: float) -> list[tuple[Claim, int]]:
+        """Entries of seeded claims that wait for their leaves and are due, oldest first."""
+        rows = self._db.execute(
+            "SELECT worker, claim, entry FROM entries JOIN claims USING (worker, claim) "
+            "WHERE seed IS NOT NULL AND leaves IS NULL AND due <= ? ORDER BY block, worker, claim, entry",
+            (now,),
+        ).fetchall()
+        claims = {key: self._claim(*key) for key in {row[:2] for row in rows}}
+        return [(claims[row[:2]], row[2]) for row in rows]
+
+    def set_drawn(self, claim: Claim, entry: int, leaves: list[Leaf], drawn: list[int]) -> None:
+        """All leaves of an entry, and the places of those that were drawn."""
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT INTO draws (worker, claim, entry, leaf, request_id, receipt_digest, leaf_before, leaf_after) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                [
+                    (
+                        claim.worker,
+                        claim.index,
+                        entry,
+                        at,
+                        leaves[at].request_id,
+                        leaves[at].receipt_digest,
+                        str(leaves[at].before),
+                        str(leaves[at].after),
+                    )
+                    for at in drawn
+                ],
+            )
+            db.execute(
+                "UPDATE entries SET leaves = ?, kind = NULL, reason = NULL "
+                "WHERE worker = ? AND claim = ? AND entry = ?",
+                (pack_leaves(leaves), claim.worker, claim.index, entry),
+            )
+
+    def set_undrawn(self, claim: Claim, entry: int, verdict: Verdict, due: float) -> None:
+        """The leaves could not be had; ask again at `due`."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE entries SET kind = ?, reason = ?, attempts = attempts + 1, due = ? "
+                "WHERE worker = ? AND claim = ? AND entry = ?",
+                (verdict.kind, verdict.reason, due, claim.worker, claim.index, entry),
+            )
+
+    def attempts(self, claim: Claim, entry: int) -> int:
+        (count,) = self._db.execute(
+            "SELECT attempts FROM entries WHERE worker = ? AND claim = ? AND entry = ?",
+            (claim.worker, claim.index, entry),
+        ).fetchone()
+        return int(count)
+
+    # checks
+
+    def unchecked(self, now: float) -> list[tuple[Draw, int]]:
+        """Drawn leaves without a final verdict that are due, with the attempts made; leaves of one request together."""
+        rows = self._db.execute(
+            f"SELECT {_DRAW}, attempts FROM draws WHERE (outcome IS NULL OR outcome = ?) AND due <= ? "
+            "ORDER BY request_id, worker, claim, entry, leaf",
+            (Outcome.UNAVAILABLE, now),
+        ).fetchall()
+        return [(_draw(row), row[8]) for row in rows]
+
+    def claim_of(self, draw: Draw) -> Claim:
+        return self._claim(draw.worker, draw.claim)
+
+    def leaves_of(self, draw: Draw) -> list[Leaf]:
+        """All leaves under the root that the drawn one lies under; kept until all that were drawn are checked."""
+        (packed,) = self._db.execute(
+            "SELECT leaves FROM entries WHERE worker = ? AND claim = ? AND entry = ?",
+            (draw.worker, draw.claim, draw.entry),
+        ).fetchone()
+        return unpack_leaves(packed)
+
+    def set_verdict(
+        self, draw: Draw, verdict: Verdict, about: About | None, due: float, evidence: Evidence | None
+    ) -> None:
+        """The verdict on a drawn leaf; one that is unavailable is checked again at `due`."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE draws SET outcome = ?, blamed = ?, kind = ?, reason = ?, position = ?, shard = ?, layers = ?, "
+                "positions = ?, evidence = ?, attempts = attempts + 1, due = ? "
+                "WHERE worker = ? AND claim = ? AND entry = ? AND leaf = ?",
+                (
+                    verdict.outcome,
+                    verdict.worker,
+                    verdict.kind,
+                    verdict.reason,
+                    verdict.position,
+                    about and about.shard,
+                    about and about.layers,
+                    about and about.positions,
+                    evidence and evidence.path,
+                    due,
+                    draw.worker,
+                    draw.claim,
+                    draw.entry,
+                    draw.leaf_index,
+                ),
+            )
+            key = (draw.worker, draw.claim, draw.entry)
+            db.execute(
+                "UPDATE entries SET leaves = x'' WHERE worker = ? AND claim = ? AND entry = ? AND NOT EXISTS "
+                "(SELECT 1 FROM draws WHERE worker = ? AND claim = ? AND entry = ? AND "
+                "(outcome IS NULL OR outcome = 'unavailable'))",
+                (*key, *key),
+            )
+            if evidence is not None:
+                db.execute(
+                    "INSERT OR REPLACE INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        evidence.path,
+                        evidence.sha256,
+                        evidence.worker,
+                        evidence.request_id,
+                        evidence.receipt_digest,
+                        evidence.claim,
+                        evidence.block,
+                        evidence.kind,
+                        evidence.reason,
+                    ),
+                )
+
+    # reading
+
+    def checked(self) -> list[Checked]:
+        """All drawn leaves that have a verdict, in order of claims."""
+        rows = self._db.execute(
+            f"SELECT {_DRAW}, shard, layers, positions, outcome, blamed, kind, reason, position, evidence FROM draws "
+            "WHERE outcome IS NOT NULL ORDER BY claim, worker, entry, leaf"
+        ).fetchall()
+        return [
+            Checked(_draw(row), None if row[8] is None else About(*row[8:11]), _verdict(*row[11:16]), row[16])
+            for row in rows
+        ]  # fmt: skip
+
+    def waiting(self) -> list[Undrawn]:
+        """Entries whose leaves were asked for in vain."""
+        rows = self._db.execute(
+            "SELECT worker, claim, entry, kind, reason FROM entries WHERE kind IS NOT NULL AND leaves IS NULL "
+            "ORDER BY claim, worker, entry"
+        ).fetchall()
+        return [
+            Undrawn(worker, claim, entry, _verdict(Outcome.UNAVAILABLE, worker, kind, reason, None))
+            for worker, claim, entry, kind, reason in rows
+        ]
+
+    def evidence(self) -> list[Evidence]:
+        rows = self._db.execute(
+            "SELECT path, sha256, worker, request_id, receipt_digest, claim, block, kind, reason FROM evidence "
+            "ORDER BY path"
+        ).fetchall()
+        return [
+            Evidence(path, digest, worker, request_id, receipt_digest, claim, block, Fault(kind), reason)
+            for path, digest, worker, request_id, receipt_digest, claim, block, kind, reason in rows
+        ]
+
+    def _claim(self, worker: str, claim: int) -> Claim:
+        return self._claims("worker = ? AND claim = ?", worker, claim)[0]
+
+    def _claims(self, where: str, *values: object) -> list[Claim]:
+        rows = self._db.execute(
+            f"SELECT worker, claim, block, tx, entries, seed FROM claims WHERE {where} ORDER BY block, worker, claim",
+            values,
+        ).fetchall()
+        return [Claim(row[0], row[1], row[2], row[3], unpack_entries(row[4]), row[5]) for row in rows]
+
+
+_DRAW = "worker, claim, entry, leaf, request_id, receipt_digest, leaf_before, leaf_after"
+
+
+def _draw(row: tuple[str, int, int, int, bytes, bytes, str, str]) -> Draw:
+    return Draw(*row[:4], Leaf(row[4], row[5], int(row[6]), int(row[7])))
+
+
+def _verdict(outcome: str, blamed: str, kind: str | None, reason: str, position: int | None) -> Verdict:
+    found = Outcome(outcome)
+    named: Fault | Missing | None = None
+    if kind is not None:
+        named = Missing(kind) if found is Outcome.UNAVAILABLE else Fault(kind)
+    return Verdict(found, blamed, named, reason, position)
