@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from .program import Options
 
 _DESCRIPTION = """\
-Follow claims, draw receipts, recompute them, and name whoever is at fault. Runs until Ctrl-C or SIGTERM.
+Follow claims, draw receipts, recompute them, and name whoever is at fault. Runs until Ctrl-C or SIGTERM; with --json
+it prints an object a line for every event: watching, checked, fault, ended.
 
 With --once: handle every claim that is mined by now, once, and report all that is known, this run's and earlier ones'.
 Exit code then: 0 everything drawn is right, 3 a worker is at fault, 4 nothing worse than data that could not be had.
@@ -54,7 +55,7 @@ def run(arguments: Namespace) -> int:
     def announce(text: str, event: dict[str, object]) -> None:
         if arguments.json and not arguments.once:
             print(json.dumps(event), flush=True)
-        else:
+        elif text:
             progress(text)
 
     report = asyncio.run(verify(_options(arguments), announce))

@@ -17,15 +17,17 @@ from efedllm.protocol.requests import ModelLimits
 from .check import Compute, Setting
 from .errors import StartError
 from .fetch import Workers
-from .report import Report, describe, fault_line
+from .findings import Checked
+from .report import Report, describe
 from .service import Parts, Verifier, run_forever
 from .sources import Sources
 from .store import Store, store_path
+from .verdict import Outcome
 
 log = logging.getLogger("efedllm.verifier")
 
 Announce = Callable[[str, dict[str, object]], None]
-"""Tells a person one line, and machines the same as a map."""
+"""Tells a person one line, and machines the same as a map; an empty line is for machines only."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,12 @@ async def run(options: Options, announce: Announce) -> Report:
                     setting=Setting(deployment.domain, limits, d.hidden),
                     compute=compute,
                     evidence_folder=options.data_dir / "evidence",
-                    on_fault=lambda found: announce(fault_line(found), {"event": "fault", **describe(found)}),
+                    on_verdict=lambda found: announce("", _event(found)),
                 )
                 verifier = Verifier(parts)
-                announce(f"verifier {cold} checks {manifest.name}", {"event": "verifying", "verifier": cold})
+                announce(
+                    f"verifier {cold} watches every claim for {manifest.name}", {"event": "watching", "verifier": cold}
+                )
                 try:
                     if options.once:
                         await _once(verifier, chain, options, stop)
@@ -103,6 +107,11 @@ def check_participant(participant: Participant, cold: str, hot: str) -> None:
         raise StartError(f"{cold} is jailed: start again with another --data-dir")
     if hot not in (participant.hot_key, participant.next_hot_key):
         raise StartError(f"the hot key {hot} is not the registered one, {participant.hot_key}: use that data directory")
+
+
+def _event(found: Checked) -> dict[str, object]:
+    """`fault` or `checked`; the line for people is in the log."""
+    return {"event": "fault" if found.verdict.outcome is Outcome.FAULT else "checked", **describe(found)}
 
 
 async def _once(verifier: Verifier, chain: Chain, options: Options, stop: asyncio.Event) -> None:

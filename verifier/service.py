@@ -33,12 +33,12 @@ from .verdict import Fault, Missing, Outcome, Verdict, not_had
 
 log = logging.getLogger("efedllm.verifier")
 
-OnFault = Callable[[Checked], None]
+OnVerdict = Callable[[Checked], None]
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a verifier is made of. `on_fault` hears of every fault once it is on disk."""
+    """What a verifier is made of. `on_verdict` hears of every verdict once it is on disk."""
 
     chain: Chain
     store: Store
@@ -47,7 +47,7 @@ class Parts:
     setting: Setting
     compute: Compute
     evidence_folder: Path
-    on_fault: OnFault
+    on_verdict: OnVerdict
 
 
 class Verifier:
@@ -179,13 +179,13 @@ class Verifier:
         checked = Checked(item, about, verdict, evidence.path if evidence else None)
         if verdict.outcome is Outcome.FAULT:
             log.error("%s", fault_line(checked))
-            self._parts.on_fault(checked)
         elif verdict.outcome is Outcome.UNAVAILABLE:
             log.warning(
                 "receipt 0x%s unavailable: %s: %s", item.leaf.receipt_digest.hex(), verdict.worker, verdict.reason
             )
         else:
             log.info("receipt 0x%s of %s: %s", item.leaf.receipt_digest.hex(), item.worker, verdict.outcome)
+        self._parts.on_verdict(checked)
 
     async def _judge(self, case: Case) -> Verdict:
         loop = asyncio.get_running_loop()

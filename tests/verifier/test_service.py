@@ -66,7 +66,7 @@ class Desk:
                 setting=Setting(domain, limits(self.model), local_setting(self.model).hidden),
                 compute=self.recomputer,
                 evidence_folder=self.folder / "evidence",
-                on_fault=self.told.append,
+                on_verdict=self.told.append,
             )
             verifier = Verifier(parts, self.clock)
             try:
@@ -87,6 +87,10 @@ def desk(chain: Chain, model: Path, recomputer: Recomputer, tmp_path: Path) -> D
     return Desk(chain, model, recomputer, tmp_path)
 
 
+def read(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
 async def report_after(desk: Desk, anvil: AnvilProcess) -> dict[str, object]:
     async with desk.verifier() as verifier:
         for _ in range(2):
@@ -104,7 +108,7 @@ async def test_step_passes_honest_claims(market: Market, desk: Desk, anvil: Anvi
     found = await report_after(desk, anvil)
     assert (found["checked"], found["ok"], found["exit_code"]) == (6, 6, 0)
     assert found["faults"] == found["unavailable"] == []
-    assert desk.told == []
+    assert [one.verdict.outcome for one in desk.told] == [Outcome.OK] * 6
     # Nothing is asked for again once it is known.
     asked = [shop.fetches for shop in market.shops]
     again = await report_after(desk, anvil)
@@ -138,10 +142,9 @@ async def test_step_names_the_worker_with_a_flipped_weight_bit(
     assert (innocent["worker"], innocent["layers"]) == (cold(2).address, "2:3")
     assert cold(1).address in innocent["reason"] and cold(1).address in str(found["text"])
     assert 0 <= fault["position"] < len(PROMPT)
-    (told,) = desk.told
-    assert told.verdict.worker == cold(1).address
+    assert [one.verdict.worker for one in desk.told if one.verdict.outcome is Outcome.FAULT] == [cold(1).address]
     # The evidence file alone leads from the claim to the receipt.
-    kept = msgpack.unpackb(Path(fault["evidence"]).read_bytes())
+    kept = msgpack.unpackb(read(fault["evidence"]))
     entry = Entry.unpack(kept["claim"]["entries"][kept["entry"]])
     leaf = kept["leaf"]
     leaf_hash = Leaf(b"", leaf["receipt"], int(leaf["before"]), int(leaf["after"])).hash()
@@ -203,9 +206,8 @@ async def test_step_goes_on_after_a_kill_between_any_two_steps(market: Market, d
         report = verifier.report()
         assert [one.verdict.kind for one in report.of(Outcome.FAULT)] == [Fault.OUTPUT]
         assert len(report.checked) == 3
-        assert verifier._parts.store.evidence()[0].sha256 == sha256(
-            Path(verifier._parts.store.evidence()[0].path).read_bytes()
-        ).digest()  # fmt: skip
+        (evidence,) = verifier._parts.store.evidence()
+        assert evidence.sha256 == sha256(read(evidence.path)).digest()
 
 
 async def test_step_forgets_what_was_read_from_replaced_blocks(market: Market, desk: Desk, anvil: AnvilProcess) -> None:
