@@ -192,7 +192,7 @@ async def _list(arguments: Namespace, chain: Chain) -> int:
 
 def _named(arguments: Namespace) -> list[str]:
     """The workers on the command line, each once."""
-    from .network import parse_address
+    from efedllm.chain.addresses import parse_address
 
     return list(dict.fromkeys(parse_address(text) for text in arguments.workers))
 

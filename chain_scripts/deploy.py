@@ -90,13 +90,13 @@ async def _sender(arguments: Namespace, rpc: Rpc, chain_id: int) -> Sender:
 
 
 async def _deploy(arguments: Namespace, rpc: Rpc, chain_id: int, sender: Sender) -> Deployment:
+    from efedllm.chain.addresses import parse_address
     from efedllm.chain.amounts import parse_amount
     from efedllm.chain.deployment import Contracts, Deployment, Parameters
     from efedllm.chain.work_token import WorkToken
     from efedllm.protocol.values import ZERO_ADDRESS
 
     from .creation import Creator
-    from .network import parse_address
 
     creator = Creator(rpc, sender, progress)
     preset = asdict(LOCAL if arguments.local else NETWORK)

@@ -48,25 +48,25 @@ async def _fund(arguments: Namespace, chain: Chain) -> int:
     wei = 0 if arguments.eth == "0" else parse_amount(arguments.eth, 18)
     amount = 0 if arguments.work == "0" else parse_amount(arguments.work, chain.deployment.token_decimals)
     sender = chain.sender(UnlockedAccount(development_account(arguments.rpc)))
-    funded, lines = [], []
+    funded, lines, calls = [], [], []
     for address, gets_tokens in _receivers(arguments):
-        if wei:
-            await sender.send(Call(address, b"", "transfer of coin", wei))
         tokens = amount if gets_tokens else 0
+        if wei:
+            calls.append(Call(address, b"", "transfer of coin", wei))
         if tokens:
-            await sender.send(chain.token.transfer(address, tokens))
+            calls.append(chain.token.transfer(address, tokens))
         funded.append({"address": address, "eth": str(wei), "work": str(tokens)})
         lines.append(f"{address} got {format_amount(wei, 18)} ETH and {show_amount(tokens, chain.deployment)}")
+    await sender.send_all(calls)
     emit(arguments, {"funded": funded}, "\n".join(lines))
     return 0
 
 
 def _receivers(arguments: Namespace) -> list[tuple[str, bool]]:
     """Addresses, and whether they get tokens. Raises ChainError for none or a malformed one."""
+    from efedllm.chain.addresses import parse_address
     from efedllm.chain.errors import KeyStoreError
     from efedllm.chain.keys import KeyRole, KeyStore
-
-    from .network import parse_address
 
     if arguments.addresses:
         return [(parse_address(text), True) for text in arguments.addresses]

@@ -3,10 +3,8 @@
 import asyncio
 import time
 from argparse import Namespace
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-
-from eth_utils.address import is_address, to_checksum_address
 
 from efedllm.chain.amounts import format_amount
 from efedllm.chain.binding import Call
@@ -37,8 +35,13 @@ def own_sender(arguments: Namespace, chain: Chain, role: KeyRole = KeyRole.COLD)
     return chain.sender(KeyStore(arguments.data_dir).load(role, password(arguments)))
 
 
-async def approve_and_send(chain: Chain, sender: Sender, call: Call, amount: int) -> Receipt:
-    """Send a call that takes `amount` tokens, after allowing it exactly that. Raises ChainError for too few tokens."""
+async def approve_and_send(
+    chain: Chain, sender: Sender, call: Call, amount: int, before: Sequence[Call] = ()
+) -> Receipt:
+    """Send a call that takes `amount` tokens, after the calls `before` it and after allowing it exactly that.
+
+    Raises ChainError for too few tokens.
+    """
     assert call.to is not None
     owned = await chain.token.balance_of(sender.address)
     if owned < amount:
@@ -47,14 +50,9 @@ async def approve_and_send(chain: Chain, sender: Sender, call: Call, amount: int
             " are needed (local chain: `efedllm fund`)"
         )
     if await chain.token.allowance(sender.address, call.to) < amount:
-        await sender.send(chain.token.approve(call.to, amount))
+        before = [*before, chain.token.approve(call.to, amount)]
+    await sender.send_all(before)
     return await sender.send(call)
-
-
-def parse_address(text: str) -> str:
-    if not is_address(text):
-        raise ChainError(f"{text!r} is not an address: 0x and 40 hexadecimal digits")
-    return to_checksum_address(text)
 
 
 def show_amount(amount: int, deployment: Deployment) -> str:

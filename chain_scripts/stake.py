@@ -47,10 +47,10 @@ async def _stake(arguments: Namespace, chain: Chain) -> int:
     is_new = _must_register(state, role, own)
     hot_key = _hot_key(arguments) if is_new else state.hot_key
     sender = own_sender(arguments, chain)
+    before = [chain.stakes.register(role, hot_key)] if is_new else []
+    await approve_and_send(chain, sender, chain.stakes.stake(amount), amount, before)
     if is_new:
-        await sender.send(chain.stakes.register(role, hot_key))
         progress(f"registered {own} as {arguments.role} with hot key {hot_key}")
-    await approve_and_send(chain, sender, chain.stakes.stake(amount), amount)
     state = await chain.stakes.participant_of(own)
     result = {"participant": own, "role": arguments.role, "hot_key": hot_key, "stake": str(state.stake)}
     emit(arguments, result, f"{own} has {show_amount(state.stake, chain.deployment)} at stake as {arguments.role}")
@@ -74,9 +74,8 @@ def _must_register(state: Participant, role: Role, own: str) -> bool:
 
 
 def _hot_key(arguments: Namespace) -> str:
+    from efedllm.chain.addresses import parse_address
     from efedllm.chain.keys import KeyRole, KeyStore
-
-    from .network import parse_address
 
     if arguments.hot_key:
         return parse_address(arguments.hot_key)

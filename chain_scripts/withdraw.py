@@ -38,9 +38,10 @@ def run_earnings(arguments: Namespace) -> int:
 
 
 async def _withdraw_stake(arguments: Namespace, chain: Chain) -> int:
+    from efedllm.chain.addresses import parse_address
     from efedllm.chain.events import StakeWithdrawn
 
-    from .network import own_sender, parse_address, show_amount
+    from .network import own_sender, show_amount
 
     sender = own_sender(arguments, chain)
     to = parse_address(arguments.to) if arguments.to else sender.address
@@ -55,9 +56,10 @@ async def _withdraw_stake(arguments: Namespace, chain: Chain) -> int:
 
 
 async def _withdraw_earnings(arguments: Namespace, chain: Chain) -> int:
+    from efedllm.chain.addresses import parse_address
     from efedllm.chain.errors import ChainError
 
-    from .network import own_sender, parse_address, show_amount, show_time
+    from .network import own_sender, show_amount, show_time
 
     sender = own_sender(arguments, chain)
     to = parse_address(arguments.to) if arguments.to else sender.address

@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from eth_utils.address import is_address, to_checksum_address
-
-from efedllm.chain.errors import DeploymentError
+from efedllm.chain.addresses import parse_address
+from efedllm.chain.errors import ChainError, DeploymentError
 from efedllm.protocol.eip712 import Domain
 
 _VERSION = 1
@@ -166,7 +165,8 @@ def _value(hint: type[Any], name: str, value: object, where: str, owner: type[An
     if not isinstance(value, str):
         raise DeploymentError(f"{where}: expected a string")
     if owner is Contracts:
-        if not is_address(value):
-            raise DeploymentError(f"{where}: {value!r} is not an address")
-        return to_checksum_address(value)
+        try:
+            return parse_address(value)
+        except ChainError as error:
+            raise DeploymentError(f"{where}: {error}") from error
     return value

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any, cast
@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 _GAS_MARGIN_PERCENT = 25  # state may change between the estimate and the block
 _SEND_ATTEMPTS = 5
-_POLL_SECONDS = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)  # the last one repeats
+# Dense at first, for chains with short blocks; the last one repeats.
+_POLL_SECONDS = (0.02, 0.05, 0.1, *[0.2] * 20, 1.0)
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,24 @@ class Sender:
         Raises Reverted with the contract's error, OutOfGasMoney, NotMined after `timeout_seconds`, ChainUnreachable if
         nothing was sent yet, ChainError for anything else that the node refuses.
         """
+        return (await self.send_all([call]))[0]
+
+    async def send_all(self, calls: Sequence[Call]) -> list[Receipt]:
+        """Like `send` for several calls that do not build on each other: they may share a block.
+
+        The first failure is raised; calls after a refused one are not sent, those before it take effect.
+        """
         async with self._turn:
             deadline = time.monotonic() + self.timeout_seconds
-            transaction = await self._prepare(call)
-            transaction_hash = await self._broadcast(transaction, deadline)
-            log.debug("sent %s in %s", call.label, transaction_hash.hex())
-            receipt = await self._wait(transaction_hash, deadline)
-        if receipt["status"] != 1:
-            raise await self._why(transaction, receipt, call)
-        return self._result(receipt)
+            sent = []
+            for call in calls:
+                transaction = await self._prepare(call)
+                sent.append((call, transaction, await self._broadcast(transaction, deadline)))
+            mined = [(call, transaction, await self._wait(found, deadline)) for call, transaction, found in sent]
+        for call, transaction, receipt in mined:
+            if receipt["status"] != 1:
+                raise await self._why(transaction, receipt, call)
+        return [self._result(receipt) for _, _, receipt in mined]
 
     async def _prepare(self, call: Call) -> dict[str, Any]:
         """The transaction without nonce: gas from an estimate, fees that outlast several full blocks."""
