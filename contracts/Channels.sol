@@ -152,13 +152,13 @@ contract Channels is IChannels, EIP712 {
         if (size == 0) revert EmptyBatch();
         if (size > MAX_BATCH) revert BatchTooLarge(size);
 
-        bytes32 commitment;
-        bytes memory entries;
-        (amount, commitment, entries) = VoucherBatch.settle(_domainSeparatorV4(), worker, vouchers);
+        uint256 end;
+        (amount, end) = VoucherBatch.settle(_domainSeparatorV4(), worker, vouchers);
         if (amount == 0) revert NothingToClaim();
         if (amount > type(uint96).max) revert AmountTooLarge(amount);
+        bytes32 commitment = VoucherBatch.commit(end);
         claimIndex = _accounts[worker].ring.push(uint96(amount), commitment);
-        emit Claimed(worker, claimIndex, amount, commitment, entries);
+        VoucherBatch.emitClaimed(worker, claimIndex, amount, commitment, end);
     }
 
     /// @inheritdoc IChannels

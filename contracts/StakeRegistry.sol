@@ -32,7 +32,19 @@ contract StakeRegistry is IStakeRegistry {
     /// @inheritdoc IStakeRegistry
     uint40 public immutable hotKeyDelay;
 
-    mapping(address participant => Participant) private _participants;
+    /// @dev A Participant, in an order that lets `hotKeyOf` read one slot most of the time.
+    struct Record {
+        uint96 stake;
+        uint96 unbonding;
+        uint40 unbondingSince;
+        bool jailed;
+        Role role;
+        address hotKey;
+        uint40 nextHotKeyAt;
+        address nextHotKey;
+    }
+
+    mapping(address participant => Record) private _participants;
     mapping(address worker => Service) private _services;
     mapping(address key => address participant) private _hotKeyOwners;
     address[] private _registered;
@@ -67,7 +79,7 @@ contract StakeRegistry is IStakeRegistry {
 
     /// @inheritdoc IStakeRegistry
     function register(Role role, address hotKey) external {
-        Participant storage self = _participants[msg.sender];
+        Record storage self = _participants[msg.sender];
         if (role == Role.None) revert NoRole();
         if (self.jailed) revert IsJailed(msg.sender);
         if (self.role != Role.None) revert AlreadyRegistered(msg.sender);
@@ -81,7 +93,7 @@ contract StakeRegistry is IStakeRegistry {
 
     /// @inheritdoc IStakeRegistry
     function stake(uint256 amount) external onlyParticipant {
-        Participant storage self = _participants[msg.sender];
+        Record storage self = _participants[msg.sender];
         if (amount == 0) revert ZeroAmount();
         if (self.jailed) revert IsJailed(msg.sender);
         // What is unbonding may come back, so both together have to fit.
@@ -94,7 +106,7 @@ contract StakeRegistry is IStakeRegistry {
 
     /// @inheritdoc IStakeRegistry
     function requestUnbond(uint256 amount) external onlyParticipant {
-        Participant storage self = _participants[msg.sender];
+        Record storage self = _participants[msg.sender];
         if (amount == 0) revert ZeroAmount();
         if (amount > self.stake) revert InsufficientStake(self.stake, amount);
 
@@ -106,7 +118,7 @@ contract StakeRegistry is IStakeRegistry {
 
     /// @inheritdoc IStakeRegistry
     function cancelUnbond() external {
-        Participant storage self = _participants[msg.sender];
+        Record storage self = _participants[msg.sender];
         uint96 amount = self.unbonding;
         if (amount == 0) revert NothingUnbonding(msg.sender);
 
@@ -118,7 +130,7 @@ contract StakeRegistry is IStakeRegistry {
 
     /// @inheritdoc IStakeRegistry
     function withdrawStake(address to) external returns (uint256 amount) {
-        Participant storage self = _participants[msg.sender];
+        Record storage self = _participants[msg.sender];
         if (to == address(0)) revert ZeroAddress();
         amount = self.unbonding;
         if (amount == 0) revert NothingUnbonding(msg.sender);
@@ -133,7 +145,7 @@ contract StakeRegistry is IStakeRegistry {
 
     /// @inheritdoc IStakeRegistry
     function rotateHotKey(address hotKey) external onlyParticipant {
-        Participant storage self = _participants[msg.sender];
+        Record storage self = _participants[msg.sender];
         if (self.nextHotKeyAt != 0) {
             if (block.timestamp < self.nextHotKeyAt) delete _hotKeyOwners[self.nextHotKey];
             else self.hotKey = self.nextHotKey;
@@ -146,7 +158,7 @@ contract StakeRegistry is IStakeRegistry {
 
     /// @inheritdoc IStakeRegistry
     function updateService(Service calldata service) external {
-        Participant storage self = _participants[msg.sender];
+        Record storage self = _participants[msg.sender];
         if (self.role != Role.Worker) revert NotAWorker(msg.sender);
         if (self.jailed) revert IsJailed(msg.sender);
         uint256 length = bytes(service.endpoint).length;
@@ -170,7 +182,7 @@ contract StakeRegistry is IStakeRegistry {
 
     /// @inheritdoc IStakeRegistry
     function slash(address participant, uint256 amount, address to) external onlySlasher returns (uint256 taken) {
-        Participant storage target = _participants[participant];
+        Record storage target = _participants[participant];
         uint256 fromStake = Math.min(amount, target.stake);
         uint256 fromUnbonding = Math.min(amount - fromStake, target.unbonding);
         taken = fromStake + fromUnbonding;
@@ -189,13 +201,20 @@ contract StakeRegistry is IStakeRegistry {
     }
 
     /// @inheritdoc IStakeRegistry
-    function participantOf(address participant) external view returns (Participant memory found) {
-        found = _participants[participant];
-        if (found.nextHotKeyAt != 0 && block.timestamp >= found.nextHotKeyAt) {
-            found.hotKey = found.nextHotKey;
-            found.nextHotKey = address(0);
-            found.nextHotKeyAt = 0;
-        }
+    function participantOf(address participant) external view returns (Participant memory) {
+        Record storage found = _participants[participant];
+        bool rotating = block.timestamp < found.nextHotKeyAt;
+        return
+            Participant({
+                stake: found.stake,
+                unbonding: found.unbonding,
+                unbondingSince: found.unbondingSince,
+                jailed: found.jailed,
+                role: found.role,
+                hotKey: hotKeyOf(participant),
+                nextHotKey: rotating ? found.nextHotKey : address(0),
+                nextHotKeyAt: rotating ? found.nextHotKeyAt : 0
+            });
     }
 
     /// @inheritdoc IStakeRegistry
@@ -204,15 +223,8 @@ contract StakeRegistry is IStakeRegistry {
     }
 
     /// @inheritdoc IStakeRegistry
-    function hotKeyOf(address participant) external view returns (address) {
-        Participant storage found = _participants[participant];
-        bool rotated = found.nextHotKeyAt != 0 && block.timestamp >= found.nextHotKeyAt;
-        return rotated ? found.nextHotKey : found.hotKey;
-    }
-
-    /// @inheritdoc IStakeRegistry
     function everHotKeyOf(address participant, address key) external view returns (bool) {
-        Participant storage found = _participants[participant];
+        Record storage found = _participants[participant];
         bool announcedOnly = key == found.nextHotKey && block.timestamp < found.nextHotKeyAt;
         return participant != address(0) && _hotKeyOwners[key] == participant && !announcedOnly;
     }
@@ -236,8 +248,15 @@ contract StakeRegistry is IStakeRegistry {
     }
 
     /// @inheritdoc IStakeRegistry
+    function hotKeyOf(address participant) public view returns (address) {
+        Record storage found = _participants[participant];
+        bool rotated = found.nextHotKeyAt != 0 && block.timestamp >= found.nextHotKeyAt;
+        return rotated ? found.nextHotKey : found.hotKey;
+    }
+
+    /// @inheritdoc IStakeRegistry
     function backingOf(address worker) public view returns (uint256) {
-        Participant storage found = _participants[worker];
+        Record storage found = _participants[worker];
         if (found.role != Role.Worker || found.jailed || found.unbonding != 0) return 0;
         return found.stake;
     }
@@ -249,7 +268,7 @@ contract StakeRegistry is IStakeRegistry {
 
     /// @inheritdoc IStakeRegistry
     function withdrawableAt(address participant) public view returns (uint256) {
-        Participant storage found = _participants[participant];
+        Record storage found = _participants[participant];
         if (found.unbonding == 0) return type(uint256).max;
         (, , , uint40 lastClaimAt) = channels.accountOf(participant);
         return Math.max(found.unbondingSince, lastClaimAt) + unbondingPeriod;

@@ -4,17 +4,16 @@ pragma solidity 0.8.37;
 import {IChannels} from "../interfaces/IChannels.sol";
 
 /// @notice A whole channel in one word, from the highest bit down:
-/// uint40 closingAt | uint96 deposit | uint24 epoch | uint96 claimed
-/// An epoch next to the claimed amount lets a claim copy both into its entry at once.
+/// uint96 deposit | uint40 closingAt | uint24 epoch | uint96 claimed
 type ChannelState is uint256;
 
 using ChannelStates for ChannelState global;
 
 /// @title States of a channel and the steps between them
 library ChannelStates {
-    uint256 internal constant DEPOSIT_SHIFT = 120;
-    uint256 internal constant EPOCH_SHIFT = 96;
-    uint256 private constant CLOSING_SHIFT = 216;
+    uint256 private constant DEPOSIT_SHIFT = 160;
+    uint256 private constant CLOSING_SHIFT = 120;
+    uint256 private constant EPOCH_SHIFT = 96;
 
     /// @notice The slot of a channel. No variable of a contract can share it: those of mappings hash 64 bytes, not 96.
     function slotOf(address payer, address worker, address sessionKey) internal pure returns (bytes32) {

@@ -34,17 +34,14 @@ library ClaimRing {
             ++index;
             if (index == first + SIZE) revert IChannels.RingFull(first);
         }
-        ring.slots[index % SIZE] = Slot({
-            amount: amount,
-            claimedAt: uint40(block.timestamp),
-            blockNumber: uint48(block.number),
-            index: index,
-            frozen: false,
-            commitment: commitment
-        });
-        ring.next = index + 1;
-        ring.lastClaimAt = uint40(block.timestamp);
-        ring.pending += amount;
+        Slot storage slot = ring.slots[index % SIZE];
+        uint256 pending = ring.pending + amount;
+        // Each word in one write: the compiler would make one of every field. Times and block numbers fit for ever.
+        assembly ("memory-safe") {
+            sstore(slot.slot, or(amount, or(shl(96, timestamp()), or(shl(136, number()), shl(184, index)))))
+            sstore(ring.slot, or(add(index, 1), or(shl(64, timestamp()), shl(104, pending))))
+        }
+        slot.commitment = commitment;
     }
 
     /// @notice Takes `amount` out of a pending claim. Once nothing is left the slot is free, and no longer frozen.
