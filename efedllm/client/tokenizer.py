@@ -1,22 +1,14 @@
-"""A model's tokenizer in the client: text to ids and ids to text, without torch.
-
-EfedllmError
-└── TokenizerError    bytes that are no tokenizer, or do not have the hash that the model commits to
-"""
+"""A model's tokenizer in the client: text to ids and ids to text, without torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from tokenizers import Tokenizer as FastTokenizer
 
-from efedllm.errors import EfedllmError
+from efedllm.client.errors import TokenizerError
 from efedllm.protocol.tokenizer_hash import tokenizer_hash
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """What bytes decode to while they are no whole character."""
-
-
-class TokenizerError(EfedllmError):
-    """A tokenizer that cannot be used."""
 
 
 class Tokenizer:

@@ -1,0 +1,334 @@
+"""One request over one path: open it everywhere, stream its tokens, check what is signed, pay for what passes.
+
+A session runs as a task of its own. Whoever reads its tokens may stop at any time; `cancel` then ends it in order, so
+that delivered and receipted work is paid and no voucher is left in doubt.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import aiohttp
+
+from efedllm.chain.participants import Offer
+from efedllm.client.checking import Approved, Checker, Party
+from efedllm.client.errors import ClientError, StoreError, Violation, WorkerFailed
+from efedllm.client.network import Network
+from efedllm.client.payments import Channel, Payments
+from efedllm.client.peer import Peer
+from efedllm.client.shown import Shown
+from efedllm.client.store import SentVoucher, Store
+from efedllm.errors import EfedllmError
+from efedllm.protocol.messages import Cancel, Credited, Message, Open, Opened, Payment, Signed, Token
+from efedllm.protocol.objects import Request
+
+log = logging.getLogger("efedllm.client")
+
+_SECONDARY = ("path", "closed", "link")  # failures that another one usually caused
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds. `stall`: without any message; `receipt`: a receipt behind the tokens it is for; `quiet`: after a
+    cancellation, until nothing more is expected; `grace`: for failures that explain the first one."""
+
+    connect: float = 10.0
+    open: float = 30.0
+    stall: float = 120.0
+    receipt: float = 30.0
+    credit: float = 30.0
+    quiet: float = 1.0
+    grace: float = 0.5
+
+
+@dataclass(frozen=True)
+class Job:
+    """A signed request with everything that goes with it."""
+
+    request_id: bytes
+    request: Request
+    signature: bytes
+    salt: bytes
+    prompt: list[int]
+    offers: Sequence[Offer]
+    vocab: int
+
+
+class Session:
+    """`run` it as a task; read `tokens` until None comes; `error` then says whether it failed."""
+
+    def __init__(
+        self,
+        job: Job,
+        network: Network,
+        payments: Payments,
+        store: Store,
+        http: aiohttp.ClientSession,
+        timeouts: Timeouts,
+    ) -> None:
+        self.job = job
+        self.shown = Shown(job.request, job.prompt, job.vocab)
+        self.tokens: asyncio.Queue[Token | None] = asyncio.Queue()
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done once every worker accepted the request, or with the error that one did not."""
+        self.receipts: dict[int, Approved] = {}
+        """The latest paid receipt by shard."""
+        self.error: EfedllmError | None = None
+        self._network, self._payments, self._store, self._http = network, payments, store, http
+        self._timeouts = timeouts
+        self._peers: list[Peer] = []
+        self._inbox: asyncio.Queue[tuple[int, Message | EfedllmError]] = asyncio.Queue()
+        self._credits: list[asyncio.Queue[int | EfedllmError]] = [asyncio.Queue() for _ in job.offers]
+        self._signed: list[list[Signed]] = [[] for _ in job.offers]  # as evidence: the latest two of each worker
+        self._cancelled = False
+
+    async def cancel(self) -> None:
+        """Ask the workers to stop; `run` ends once what they delivered is paid."""
+        if not self._cancelled:
+            self._cancelled = True
+            for peer in self._peers:
+                with contextlib.suppress(WorkerFailed):
+                    await peer.send(Cancel(self.job.request_id))
+            self._inbox.put_nowait((0, Cancel(self.job.request_id)))  # wakes the loop
+
+    async def run(self) -> None:
+        """Never raises: `error` holds what went wrong."""
+        readers: list[asyncio.Task[None]] = []
+        state = "failed"
+        try:
+            checker = await self._open(readers)
+            self.opened.set_result(None)
+            await self._serve(checker)
+            state = "cancelled" if self._cancelled and not self.shown.reason else "done"
+        except EfedllmError as error:
+            self.error = error
+        except Exception:
+            log.exception("request %s: a defect of this program", self.job.request_id.hex()[:16])
+            self.error = ClientError("a defect of this program ended the request; the log says more")
+        finally:
+            for reader in readers:
+                reader.cancel()
+            await asyncio.gather(*(peer.close() for peer in self._peers), *readers, return_exceptions=True)
+            self._payments.release(self.job.request_id)
+            await self._end(state)
+            if not self.opened.done():
+                self.opened.set_exception(self.error or ClientError("the request was abandoned before it began"))
+                self.opened.exception()  # nobody may be waiting for it any more
+            self.tokens.put_nowait(None)
+
+    # opening
+
+    async def _open(self, readers: list[asyncio.Task[None]]) -> Checker:
+        job, timeouts = self.job, self._timeouts
+        connecting = (Peer.connect(self._http, offer.worker, offer.endpoint, timeouts.connect) for offer in job.offers)
+        results = await asyncio.gather(*connecting, return_exceptions=True)
+        self._peers = [result for result in results if isinstance(result, Peer)]
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        begin = self._store.begin_request
+        await asyncio.to_thread(begin, job.request_id, job.request, job.signature, job.salt, job.prompt)
+        hot_keys = await asyncio.gather(*(self._network.hot_key(offer.worker) for offer in job.offers))
+        failures = [
+            result
+            for result in await asyncio.gather(
+                *(self._open_one(shard, readers) for shard in range(len(self._peers))), return_exceptions=True
+            )
+            if result is not None
+        ]
+        if failures:
+            raise _primary(failures)
+        parties = [
+            Party(offer.worker, key, self._channel(shard).epoch)
+            for shard, (offer, key) in enumerate(zip(job.offers, hot_keys, strict=True))
+        ]
+        return Checker(self._network.domain, job.request, job.request_id, parties, self.shown)
+
+    async def _open_one(self, shard: int, readers: list[asyncio.Task[None]]) -> None:
+        job, peer, channel = self.job, self._peers[shard], self._channel(shard)
+        try:
+            async with asyncio.timeout(self._timeouts.open), channel.lock:
+                await peer.send(Open(job.request_id, job.request, job.signature, job.salt, job.prompt))
+                answer = await peer.receive()
+                if not isinstance(answer, Opened) or answer.request_id != job.request_id:
+                    raise Violation(peer.worker, "it did not answer the request")
+                readers.append(asyncio.create_task(self._read(shard)))
+                await channel.reconcile(answer, lambda sent: self._deliver(shard, sent))
+        except TimeoutError as error:
+            reason = f"it did not accept the request within {self._timeouts.open:g} s"
+            raise WorkerFailed(peer.worker, "silent", reason) from error
+
+    def _channel(self, shard: int) -> Channel:
+        return self._payments.channel(self.job.offers[shard].worker)
+
+    async def _read(self, shard: int) -> None:
+        """Hand on what comes from one worker until its connection ends."""
+        peer = self._peers[shard]
+        while True:
+            try:
+                message = await peer.receive()
+                if getattr(message, "request_id", None) != self.job.request_id:
+                    raise Violation(peer.worker, "it sent a message of another request")
+            except EfedllmError as error:
+                self._credits[shard].put_nowait(error)
+                self._inbox.put_nowait((shard, error))
+                return
+            if isinstance(message, Credited):
+                self._credits[shard].put_nowait(message.total)
+            else:
+                self._inbox.put_nowait((shard, message))
+
+    async def _deliver(self, shard: int, sent: SentVoucher) -> int:
+        """Send a voucher and wait for its credit."""
+        peer = self._peers[shard]
+        await peer.send(Payment(self.job.request_id, sent.voucher, sent.signature, sent.receipt_digest))
+        try:
+            async with asyncio.timeout(self._timeouts.credit):
+                credited = await self._credits[shard].get()
+        except TimeoutError as error:
+            reason = f"it did not credit a voucher within {self._timeouts.credit:g} s"
+            raise WorkerFailed(peer.worker, "silent", reason) from error
+        if isinstance(credited, EfedllmError):
+            raise credited
+        return credited
+
+    # serving
+
+    async def _serve(self, checker: Checker) -> None:
+        """Until the last receipt of every worker is paid. Raises the reason if it does not come to that."""
+        payers = [_Payer(self, shard) for shard in range(len(self._peers))]
+        try:
+            await self._follow(checker, payers)
+        except EfedllmError as error:
+            # Whoever worked right up to here is paid; from a liar on, nothing more is.
+            liar = self._shard_of(error) if isinstance(error, Violation) else len(payers)
+            for payer in payers[liar:]:
+                payer.drop()
+            await asyncio.gather(*(payer.finish() for payer in payers), return_exceptions=True)
+            raise
+        await asyncio.gather(*(payer.finish() for payer in payers))
+
+    async def _follow(self, checker: Checker, payers: "list[_Payer]") -> None:
+        timeouts, overdue, since = self._timeouts, "", 0.0
+        while not self._is_complete(checker):
+            if (late := checker.overdue()) is None:
+                overdue = ""
+            elif str(late) != overdue:
+                overdue, since = str(late), time.monotonic()
+            wait = timeouts.quiet if self._cancelled else timeouts.stall
+            if overdue:
+                wait = min(wait, since + timeouts.receipt - time.monotonic())
+            try:
+                async with asyncio.timeout(max(wait, 0)):
+                    shard, message = await self._inbox.get()
+            except TimeoutError as error:
+                if late is not None and time.monotonic() >= since + timeouts.receipt:
+                    raise late from error
+                if self._cancelled:
+                    return
+                if overdue:
+                    continue
+                last = self._peers[-1].worker
+                raise WorkerFailed(last, "silent", f"no token came for {timeouts.stall:g} s: ask again") from error
+            await self._take(checker, shard, message)
+            for approved in checker.take():
+                payers[approved.shard].add(approved)
+
+    async def _take(self, checker: Checker, shard: int, message: Message | EfedllmError) -> None:
+        worker = self._peers[shard].worker
+        match message:
+            case Token():
+                if shard != len(self._peers) - 1:
+                    raise Violation(worker, "it sent a token, which only the last worker of the path may")
+                self.shown.add(message)
+                self.tokens.put_nowait(message)
+            case Signed():
+                self._signed[shard] = [*self._signed[shard][-1:], message]
+                if not checker.add(shard, message):  # the hot key may have been rotated
+                    checker.rotate(shard, await self._network.hot_key(worker))
+            case Cancel():
+                checker.cancelled = True
+            case WorkerFailed():
+                raise await self._explain(checker, shard, message)
+            case EfedllmError():
+                raise message
+            case _:
+                raise Violation(worker, f"it sent a {type(message).__name__.lower()} message to a client")
+
+    def _is_complete(self, checker: Checker) -> bool:
+        final = self.shown.final
+        return final is not None and all(checker.latest(shard) == final for shard in range(len(self._peers)))
+
+    async def _explain(self, checker: Checker, shard: int, failure: WorkerFailed) -> EfedllmError:
+        """The first failure that arrives is often the echo of another one: wait a moment for that."""
+        failures: list[tuple[int, WorkerFailed]] = [(shard, failure)]
+        deadline = time.monotonic() + self._timeouts.grace
+        while failures[-1][1].code in _SECONDARY and (left := deadline - time.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(left):
+                    at, message = await self._inbox.get()
+            except TimeoutError:
+                break
+            if isinstance(message, WorkerFailed):
+                failures.append((at, message))
+        at, primary = min(failures, key=lambda item: item[1].code in _SECONDARY)
+        if primary.code == "receipt" and (violation := checker.refused(at)) is not None:
+            return violation
+        return primary
+
+    def _shard_of(self, violation: Violation) -> int:
+        return next(shard for shard, offer in enumerate(self.job.offers) if offer.worker == violation.worker)
+
+    async def _end(self, state: str) -> None:
+        job = self.job
+        try:
+            if isinstance(self.error, Violation):
+                signed = self._signed[self._shard_of(self.error)]
+                keep = self._store.keep_evidence
+                await asyncio.to_thread(keep, job.request_id, self.error.worker, self.error.reason, signed)
+            await asyncio.to_thread(self._store.end_request, job.request_id, self.shown.tokens, state)
+        except StoreError as error:
+            self.error = self.error or error
+
+
+class _Payer:
+    """Pays one worker of the path, receipt after receipt. Where several wait, the latest covers the others."""
+
+    def __init__(self, session: Session, shard: int) -> None:
+        self._session, self._shard = session, shard
+        self._waiting: Approved | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def add(self, approved: Approved) -> None:
+        self._waiting = approved
+        if self._task is None or (self._task.done() and not self._task.exception()):
+            self._task = asyncio.create_task(self._pay())
+
+    def drop(self) -> None:
+        """Pay nothing more than what is already signed."""
+        self._waiting = None
+
+    async def finish(self) -> None:
+        """Wait until everything is credited. Raises what went wrong."""
+        if self._task is not None:
+            await self._task
+
+    async def _pay(self) -> None:
+        session, shard = self._session, self._shard
+        channel = session._channel(shard)
+        while (approved := self._waiting) is not None:
+            self._waiting = None
+            try:
+                await channel.pay(approved, lambda sent: session._deliver(shard, sent))
+            except EfedllmError as error:
+                session._inbox.put_nowait((shard, error))
+                raise
+            session.receipts[shard] = approved
+
+
+def _primary(failures: Sequence[BaseException]) -> BaseException:
+    """The failure that explains the others."""
+    return min(failures, key=lambda error: isinstance(error, WorkerFailed) and error.code in _SECONDARY)
