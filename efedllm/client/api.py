@@ -34,7 +34,7 @@ from efedllm.options import DEFAULT_DATA_DIR, DEFAULT_RPC
 from efedllm.protocol import eip712
 from efedllm.protocol.model_spec import ModelSpec
 from efedllm.protocol.objects import KIND_INFERENCE, Request, Sampling
-from efedllm.protocol.requests import ModelLimits, check_request, prompt_root
+from efedllm.protocol.requests import ModelLimits, check_prompt, check_request, prompt_root
 
 DEFAULT_MAX_TOKENS = 256
 EXPIRY_SECONDS = 600
@@ -239,6 +239,7 @@ class Client:
             sampling=ask.sampling,
         )
         check_request(request, model.limits, now)
+        check_prompt(request, salt, prompt, model.spec.vocab)
         domain = self._network.domain
         signature = eip712.sign(domain, request, self._signer)
         request_id = eip712.digest(domain, request)
