@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +22,7 @@ class LogSource(Protocol):
 
     async def block(self, block: BlockId = "latest") -> Block: ...
 
-    async def logs(self, addresses: list[str], first: int, last: int) -> list[LogReceipt]: ...
+    async def logs(self, addresses: Sequence[str], first: int, last: int) -> list[LogReceipt]: ...
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,16 @@ class EventReader:
 
     async def follow(self, cursor: Cursor | None = None, poll_seconds: float = 1.0) -> AsyncIterator[Page]:
         """Like `read`, and then page after page as blocks are confirmed. An unreachable chain is waited for."""
+        is_down = False
         while True:
             try:
                 async for page in self.read(cursor):
                     cursor = page.cursor
+                    is_down = False
                     yield page
             except (ChainUnreachable, UnknownBlock) as error:
-                log.warning("%s; waiting", error)
+                log.log(logging.DEBUG if is_down else logging.WARNING, "%s; waiting", error)
+                is_down = True
             await asyncio.sleep(poll_seconds)
 
     async def _logs(self, first: int, last: int) -> tuple[bytes, list[LogReceipt]]:

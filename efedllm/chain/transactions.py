@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -63,6 +64,7 @@ class Sender:
         self.address: str = account.address
         self.timeout_seconds = timeout_seconds
         self._next_nonce = 0  # one behind the last transaction of ours that a node took
+        self._sent: deque[bytes] = deque(maxlen=256)  # far more than any node lags behind
         self._turn = asyncio.Lock()
 
     async def send(self, call: Call) -> Receipt:
@@ -129,6 +131,10 @@ class Sender:
         attempts = _SEND_ATTEMPTS
         while True:
             signed = self.account.sign_transaction(transaction | {"nonce": nonce})
+            if signed.hash in self._sent:
+                # Same nonce, same content: a node that lags would show us the earlier one as if it were this one.
+                transaction["gas"] += 1
+                continue
             try:
                 await self._send_until_answered(bytes(signed.raw_transaction), bytes(signed.hash), deadline)
             except NotMined:
@@ -144,6 +150,7 @@ class Sender:
                 nonce = count
             else:
                 self._next_nonce = nonce + 1
+                self._sent.append(bytes(signed.hash))
                 return bytes(signed.hash)
 
     async def _send_until_answered(self, raw: bytes, transaction_hash: bytes, deadline: float) -> None:
@@ -165,12 +172,14 @@ class Sender:
 
     async def _wait(self, transaction_hash: bytes, deadline: float) -> TxReceipt:
         """Its receipt. The chain may be out of reach for a while; only the deadline ends the wait."""
+        is_down = False
         for pause in chain(_POLL_SECONDS, repeat(_POLL_SECONDS[-1])):
             try:
                 if (receipt := await self.rpc.receipt(transaction_hash)) is not None:
                     return receipt
             except ChainUnreachable as error:
-                log.warning("%s; waiting", error)
+                log.log(logging.DEBUG if is_down else logging.WARNING, "%s; waiting", error)
+                is_down = True
             if time.monotonic() >= deadline:
                 break
             await asyncio.sleep(pause)
