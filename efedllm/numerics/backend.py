@@ -24,8 +24,18 @@ SEED = 20250611
 """Of the random operands: every start tests the same ones."""
 
 
-TEST_SHAPES = ((1, 1, 1), (2, 1, 9), (1, 64, 8), (2, 127, 9), (1, 1000, 17), (3, 2049, 16), (9, 512, 40), (1, 14337, 5))
-"""(T, K, N) of the self-test: both paddings, odd and long lengths, few rows and many."""
+TEST_SHAPES = (
+    (1, 1, 1),
+    (2, 1, 9),
+    (1, 64, 8),
+    (2, 127, 9),
+    (1, 1000, 17),
+    (4, 2049, 16),
+    (9, 512, 40),
+    (1, 14337, 5),
+    (5, 4100, 6),
+)
+"""(T, K, N) of the self-test: few rows and many, odd and long lengths, every padding."""
 
 
 def operands(device: torch.device) -> list[tuple[Tensor, Tensor]]:

@@ -47,10 +47,10 @@ def bitlen(x: Tensor) -> Tensor:
     """Number of bits. x: int64, 0 <= x < 2^63, or float64 of integers, 0 <= x <= 2^53 -> int64.
 
     Clearing every bit below a set one keeps the top bit and leaves a zero after it, so rounding to fp64 cannot carry
-    into the next power of two and the exponent of the double is the answer.
+    into the next power of two and the exponent field of the double is the answer.
     """
     exact = x if x.dtype == torch.float64 else (x & ~(x >> 1)).to(torch.float64)
-    return torch.frexp(exact).exponent.to(torch.int64)
+    return ((exact.view(torch.int64) >> 52) - 1022).clamp_(min=0)
 
 
 def isqrt(x: Tensor) -> Tensor:

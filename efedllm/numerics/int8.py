@@ -11,37 +11,46 @@ from .weights import Matrix
 CPU_COLUMNS = 2
 """With one column the library's CPU product leaves its result unwritten: a zero column is added."""
 
+CPU_FEW = 6
+"""Up to so many int8 rows go one by one: the library's matrix-vector product streams weights several times faster."""
+
 CUDA_ROWS = 24
 """CUDA's int8 product wants more than 16 rows."""
 
-CUDA_MULTIPLE = 8
-"""CUDA's int8 product wants dimensions that are multiples of this."""
-
+MULTIPLE = 8
+"""CUDA's int8 product wants dimensions that are multiples of this; a CPU is faster with such a number of rows."""
 
 SMALL = 16
 """Below this, or on CUDA (where it would pad and launch once per matrix), a batch goes to fp64."""
 
 
 class Int8:
-    """`torch._int_mm`: int8 by int8 into int32; |partial sums| <= 2^14 * K <= 2^30."""
+    """`torch._int_mm`: int8 by int8 into int32. |Partial sums| <= 128 * 127 * K < 2^31 for K up to the longest context."""
 
     name = "int8"
 
     def prepare(self, matrix: Matrix) -> Prepared:
         rows, columns = matrix.q.shape
-        if matrix.q.is_cuda:  # column-major, as stored: what the library wants there
-            weight = pad(matrix.q, (0, -columns % CUDA_MULTIPLE, 0, -rows % CUDA_MULTIPLE)).t()
-        else:  # row-major [K, N]: at few rows, where reading weights is the cost, 2 to 4 times faster
-            weight = pad(matrix.q, (0, max(0, CPU_COLUMNS - columns))).t().contiguous()
+        if matrix.q.is_cuda:
+            weight = pad(matrix.q, (0, -columns % MULTIPLE, 0, -rows % MULTIPLE))
+        else:
+            weight = pad(matrix.q, (0, CPU_COLUMNS - columns)) if columns < CPU_COLUMNS else matrix.q.contiguous()
         return Prepared(weight, matrix.scale.to(torch.int64), matrix.exponent, rows, columns)
 
     def product(self, q: Tensor, matrix: Prepared) -> Tensor:
-        count, x = q.shape[0], split(q)
-        below = max(-len(x) % CUDA_MULTIPLE, CUDA_ROWS - len(x)) if x.is_cuda else 0
-        right = matrix.weight.shape[0] - matrix.columns
-        if below or right:
-            x = pad(x, (0, right, 0, below))
-        return join(torch._int_mm(x, matrix.weight)[:, : matrix.rows], count)
+        count, weight, x = len(q), matrix.weight, split(q)
+        right = weight.shape[1] - matrix.columns
+        if x.is_cuda:
+            x = pad(x, (0, right, 0, max(-len(x) % MULTIPLE, CUDA_ROWS - len(x))))
+            return join(torch._int_mm(x, weight.t())[:, : matrix.rows], count)
+        if len(x) > CPU_FEW:
+            # Weights on the left: as they lie in memory, and with more rows than the library needs to be fast.
+            return join(torch._int_mm(weight, pad(x, (0, right, 0, -len(x) % MULTIPLE)).t()).t(), count)
+        x = pad(x, (0, right)) if right else x
+        out = torch.empty((len(x), matrix.rows), dtype=torch.int32)
+        for row, into in zip(x.split(1), out.unsqueeze(2), strict=True):
+            torch._int_mm(weight, row.t(), out=into)
+        return join(out, count)
 
     def products(self, q: Tensor, w: Tensor) -> Tensor:
         if w.is_cuda or min(w.shape[1:]) < SMALL:

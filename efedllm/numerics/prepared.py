@@ -52,4 +52,5 @@ def split(q: Tensor) -> Tensor:
 
 def join(rows: Tensor, count: int) -> Tensor:
     """Undoes `split` on products. rows: integers [..., >= 2R, N]; count: R -> int64 [..., R, N]."""
-    return rows[..., :count, :].to(torch.int64).mul_(256).add_(rows[..., count : 2 * count, :])
+    hi, lo = rows[..., :count, :], rows[..., count : 2 * count, :]
+    return hi.to(torch.int64, memory_format=torch.contiguous_format).mul_(256).add_(lo)

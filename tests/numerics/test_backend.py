@@ -119,7 +119,7 @@ def test_large_matrices_are_not_kept_wide(backend: Backend) -> None:
 @EACH
 def test_a_prepared_matrix_is_checked(backend: Backend) -> None:
     _, w = random_operands(3, 1, 60, 70)
-    prepared = backend.prepare(matrix_of(w))
+    prepared = backend.prepare(matrix_of(w.clone()))
     check_prepared(backend, matrix_of(w), prepared)
     w[69, 59] += 1 if w[69, 59] < 0 else -1
     with pytest.raises(BackendError, match=f"{backend.name} multiplies wrongly at 1 x 60 x 70"):
