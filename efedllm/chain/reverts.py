@@ -13,7 +13,7 @@ _BUILT_IN = {
 }
 
 # Amounts are base units: a contract knows no decimals.
-_ADVICE = {
+ADVICE = {
     "InsufficientStake": "the stake of {stake} is too small, {needed} base units are needed",
     "ERC20InsufficientBalance": "{sender} has {balance} base units of the token, {needed} are needed"
     " (local chain: `efedllm fund`)",
@@ -59,6 +59,6 @@ def explain(data: bytes, message: str = "") -> Reverted:
     except DecodingError:
         return Reverted(f"the contract refused: malformed {signature.name} 0x{data.hex()}", signature.name)
     call = f"{signature.name}({', '.join(f'{name}={value}' for name, value in arguments.items())})"
-    advice = _ADVICE.get(signature.name)
+    advice = ADVICE.get(signature.name)
     text = f"{advice.format(**arguments)} [{call}]" if advice else f"the contract refused: {call}"
     return Reverted(text, signature.name, arguments)

@@ -1,0 +1,85 @@
+"""Many questions to an endpoint in few requests: JSON-RPC batches, for who reads thousands of values at once."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+
+from efedllm.chain.binding import Contract
+from efedllm.chain.errors import ChainError, ChainUnreachable
+
+BATCH = 100
+"""Questions in a request: what public endpoints commonly accept."""
+_CONCURRENT = 4
+_TIMEOUT = aiohttp.ClientTimeout(total=120, sock_connect=10)
+
+Question = tuple[str, list[Any]]
+"""Method and parameters."""
+
+
+async def ask_all(url: str, questions: Sequence[Question], size: int = BATCH) -> list[Any]:
+    """Results in order. Raises ChainUnreachable if there is no answer, ChainError for a refusal of any question."""
+    slots = asyncio.Semaphore(_CONCURRENT)
+    async with aiohttp.ClientSession(timeout=_TIMEOUT) as http:
+
+        async def ask(part: Sequence[Question]) -> list[Any]:
+            async with slots:
+                return await _ask(http, url, part)
+
+        parts = [questions[at : at + size] for at in range(0, len(questions), size)]
+        return [result for results in await asyncio.gather(*map(ask, parts)) for result in results]
+
+
+async def read_all(
+    contract: Contract, block: int, calls: Sequence[tuple[str, tuple[object, ...]]]
+) -> list[tuple[Any, ...]]:
+    """What view functions of a contract return at `block`: all values of each call, in order."""
+    interface = contract.interface
+    questions: list[Question] = [
+        (
+            "eth_call",
+            [
+                {"to": contract.address, "data": "0x" + interface.encode_call(function, *arguments).hex()},
+                hex(block),
+            ],
+        )
+        for function, arguments in calls
+    ]
+    answers = await ask_all(contract.rpc.url, questions)
+    return [
+        interface.decode_result(function, bytes.fromhex(answer[2:]))
+        for (function, _), answer in zip(calls, answers, strict=True)
+    ]
+
+
+async def transaction_inputs(url: str, hashes: Sequence[bytes]) -> list[tuple[str, bytes]]:
+    """Receiver (empty for a creation) and input of each transaction. Raises ChainError if one is unknown."""
+    found = await ask_all(url, [("eth_getTransactionByHash", ["0x" + one.hex()]) for one in hashes])
+    for one, transaction in zip(hashes, found, strict=True):
+        if transaction is None:
+            raise ChainError(f"the chain at {url} does not know transaction 0x{one.hex()}: ask an archive node")
+    return [(transaction["to"] or "", bytes.fromhex(transaction["input"][2:])) for transaction in found]
+
+
+async def _ask(http: aiohttp.ClientSession, url: str, questions: Sequence[Question]) -> list[Any]:
+    body = [
+        {"jsonrpc": "2.0", "id": at, "method": method, "params": parameters}
+        for at, (method, parameters) in enumerate(questions)
+    ]
+    try:
+        async with http.post(url, json=body) as response:
+            answers = await response.json(content_type=None)
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        raise ChainUnreachable(url, str(error) or type(error).__name__) from error
+    if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
+        raise ChainError(f"the chain at {url} does not answer batches of questions: use another endpoint")
+    by_id = {answer.get("id"): answer for answer in answers}
+    results = []
+    for at, (method, _) in enumerate(questions):
+        answer = by_id.get(at, {"error": {"message": "no answer"}})
+        if "result" not in answer:
+            message = answer.get("error", {}).get("message", "no reason given")
+            raise ChainError(f"the chain at {url} refused {method}: {message}")
+        results.append(answer["result"])
+    return results

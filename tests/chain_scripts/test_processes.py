@@ -1,0 +1,114 @@
+"""The command as a process of its own: `efedllm chain` from start to end, and how cheap it is to ask for help."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from efedllm.chain.errors import ChainUnreachable
+from efedllm.chain.local import AnvilProcess, rpc
+
+EFEDLLM = [sys.executable, "-m", "efedllm"]
+
+
+@contextmanager
+def local_chain(*options: str) -> Iterator[subprocess.Popen[str]]:
+    command = [*EFEDLLM, "chain", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_chain_ends_with_its_process(number: signal.Signals) -> None:
+    with local_chain("--json") as process:
+        assert process.stdout is not None
+        started = json.loads(process.stdout.readline())
+        assert int(rpc(started["rpc"], "eth_chainId"), 16) == 31337
+        process.send_signal(number)
+        assert process.wait(30) == 0
+    with pytest.raises(ChainUnreachable):
+        rpc(started["rpc"], "eth_chainId")
+    with pytest.raises(ProcessLookupError):
+        os.kill(started["pid"], 0)
+
+
+def test_chain_tells_what_to_do_next_and_no_keys() -> None:
+    with local_chain() as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=30)
+    assert lines[0].startswith("local chain at http://127.0.0.1:")
+    assert lines[1].startswith("next: efedllm deploy --local --rpc http://127.0.0.1:")
+    assert rest == ""
+    assert errors == "local chain ended\n"
+
+
+def test_chain_makes_blocks_by_itself() -> None:
+    with local_chain("--json", "--block-time", "1") as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["rpc"]
+        while int(rpc(url, "eth_blockNumber"), 16) < 2:
+            assert process.poll() is None
+
+
+def test_chain_that_dies_is_an_error() -> None:
+    with local_chain("--json") as process:
+        assert process.stdout is not None
+        started = json.loads(process.stdout.readline())
+        os.kill(started["pid"], signal.SIGKILL)
+        assert process.wait(30) == 1
+        assert process.stderr is not None
+        assert "the local chain ended by itself" in process.stderr.read()
+
+
+def test_chain_on_a_busy_port() -> None:
+    with AnvilProcess.start() as anvil:
+        port = anvil.url.rsplit(":", 1)[1]
+        done = subprocess.run([*EFEDLLM, "chain", "--port", port], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pass another --port" in done.stderr
+
+
+def test_command_on_a_chain_as_a_process(anvil: AnvilProcess, deployment_file: Path, tmp_path: Path) -> None:
+    options = ["--rpc", anvil.url, "--deployment", str(deployment_file), "--data-dir", str(tmp_path), "--json"]
+    done = subprocess.run([*EFEDLLM, "status", *options], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["chain_id"] == 31337
+    assert done.stderr == ""
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """Building the whole command line must not import what only running a command needs."""
+    code = (
+        "import sys, efedllm.cli; efedllm.cli.main(['--help']);"
+        "print(sorted({'torch', 'web3', 'aiohttp', 'numpy', 'transformers', 'rich', 'eth_abi'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for command in ("chain", "deploy", "keys", "fund", "model", "stake", "channel", "claim", "withdraw", "status"):
+        assert f"\n    {command}" in done.stdout
+
+
+def test_reader_that_goes_away_is_no_crash(anvil: AnvilProcess, deployment_file: Path, tmp_path: Path) -> None:
+    options = ["--rpc", anvil.url, "--deployment", str(deployment_file), "--data-dir", str(tmp_path)]
+    process = subprocess.Popen(
+        [*EFEDLLM, "status", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(60) == 1
