@@ -21,7 +21,7 @@ ADVICE = {
     "NotRegistered": "{participant} is not registered: run `efedllm stake` first",
     "NotAWorker": "{participant} is not registered as a worker: run `efedllm stake --role worker` with another key",
     "IsJailed": "{participant} was slashed and is jailed: start again with another key",
-    "HotKeyIsCold": "{key} is the cold key itself: the hot key has to be another one",
+    "HotKeyIsCold": "{hotKey} is the cold key itself: the hot key has to be another one",
     "NotTheWorker": "{caller} is neither the cold nor the hot key of the worker: pass its --data-dir",
     "HotKeyTaken": "the hot key {hotKey} is or was another's: run `efedllm keys new hot` in a fresh data directory",
     "UnknownModel": "the model is not registered: run `efedllm model register`",
