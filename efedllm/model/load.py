@@ -101,8 +101,8 @@ def load_file(folder: Path, manifest: Manifest, file: str) -> dict[str, Stored]:
         with safe_open(folder / file, "np") as source:
             _check_names(file, set(source.keys()), specs)
             for spec in specs:
-                # Copied out of the file's mapping: what is checked is what is used, whoever writes to the file later.
-                parts = [source.get_tensor(name).copy() for name in spec.part_names]
+                # Read into memory, not mapped: what is checked is what is used, whoever writes to the file later.
+                parts = [source.get_tensor(name) for name in spec.part_names]
                 scales = parts[1] if len(parts) > 1 else None
                 tensor = Stored(spec, parts[0], scales, manifest.tensors[spec.name].exponent)
                 _check(tensor, leaves[spec.name], manifest.tensors[spec.name].root)

@@ -185,3 +185,11 @@ def test_extreme_residuals_stay_integers(built: Path, backend: Backend, value: i
     row = [value if at % 3 else -value - 1 for at in range(48)]
     got = inner.forward([Slice(inner.cache_pool(1).sequence(), 1)], torch.tensor([row], dtype=torch.int32))
     assert got[0].tolist() == ReferenceModel(built)._layer(1, row)
+
+
+@pytest.mark.gpu
+def test_cuda_is_cpu(built: Path, whole: Tensor, model: Shard) -> None:
+    shard = Shard(load(built), select(device="cuda"), "cuda")
+    hidden = run(shard, IDS, [100, 1, 49])
+    assert torch.equal(hidden.cpu(), whole)
+    assert torch.equal(shard.logits(hidden).cpu(), model.logits(whole))
