@@ -34,7 +34,7 @@ class Program:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def wait_for(self, event: str, seconds: float, **fields: object) -> dict[str, Any]:
-        """The first event of that name and those fields. Raises ProcessError if the program ends or time is up before."""
+        """The first event of that name and those fields. Raises ProcessError if the program ends or time is up."""
         deadline = time.monotonic() + seconds
         with self.changed:
             while True:
@@ -45,6 +45,16 @@ class Program:
                 if left <= 0 or self.process.poll() is not None:
                     state = "ended" if self.process.poll() is not None else f"did not get there in {seconds:g} s"
                     raise ProcessError(f"{self.name} {state} before '{event}':\n{_tail(self.log)}")
+                self.changed.wait(min(left, 0.5))
+
+    def wait_for_count(self, names: tuple[str, ...], count: int, seconds: float) -> None:
+        """Until that many events of these names came. Raises ProcessError like `wait_for`."""
+        deadline = time.monotonic() + seconds
+        with self.changed:
+            while sum(event.get("event") in names for event in self.events) < count:
+                left = deadline - time.monotonic()
+                if left <= 0 or self.process.poll() is not None:
+                    raise ProcessError(f"{self.name} told fewer than {count} of {names}:\n{_tail(self.log)}")
                 self.changed.wait(min(left, 0.5))
 
     def read(self) -> None:
@@ -62,7 +72,7 @@ class Processes:
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
         self.environment = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
-        self._programs: list[Program] = []
+        self.programs: list[Program] = []
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +80,7 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for program in reversed(self._programs):
+        for program in reversed(self.programs):
             self.stop(program)
 
     def start(self, name: str, arguments: Sequence[str], **environment: str) -> Program:
@@ -88,7 +98,7 @@ class Processes:
                 start_new_session=True,
             )
         program = Program(name, process, log)
-        self._programs.append(program)
+        self.programs.append(program)
         threading.Thread(target=program.read, daemon=True).start()
         return program
 

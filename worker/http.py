@@ -1,5 +1,6 @@
 """The worker's port: session websocket, health, tokenizer, and the data behind receipts for those entitled to it."""
 
+import asyncio
 import time
 
 import msgpack
@@ -55,20 +56,16 @@ def application(context: Context, service: Service, tokenizer: bytes) -> web.App
         return web.Response(body=record.pack(), content_type="application/msgpack")
 
     async def books(request: web.Request) -> web.Response:
-        match = request.match_info
-        leaves = context.store.leaves(match["payer"], match["key"], int(match["epoch"]), int(match["total"]))
+        leaves = await asyncio.to_thread(context.store.leaves_under, bytes.fromhex(request.match_info["root"]))
         if leaves is None:
-            return web.Response(status=404, text="this worker holds no voucher with that total")
+            return web.Response(status=404, text="this worker holds no voucher with that root")
         return web.Response(body=pack_leaves(leaves), content_type="application/msgpack")
 
-    address = "0x[0-9a-fA-F]{40}"
     app.router.add_get("/v1/session", session)
     app.router.add_get("/v1/health", health)
     app.router.add_get("/v1/tokenizer", tokenizer_files)
     app.router.add_post("/v1/receipts", receipts)
-    app.router.add_get(
-        f"/v1/books/{{payer:{address}}}/{{key:{address}}}/{{epoch:[0-9]{{1,10}}}}/{{total:[0-9]{{1,39}}}}", books
-    )
+    app.router.add_get("/v1/books/{root:[0-9a-f]{64}}", books)
     return app
 
 
@@ -85,7 +82,7 @@ async def _fetch(context: Context, data: bytes) -> Record | None:
     if not now < fetch.expiry <= now + 3600:
         raise ProtocolError("the fetch has expired, or expires more than an hour ahead: sign a new one")
     signer = eip712.recover(context.domain, fetch, body["signature"])
-    record = context.store.record(fetch.requestId)
+    record = await asyncio.to_thread(context.store.record, fetch.requestId)
     if record is None:
         return None
     session_key = eip712.recover(context.domain, record.request, record.request_signature)

@@ -36,6 +36,8 @@ CREATE TABLE vouchers (
     receipt_digest BLOB NOT NULL,
     voucher BLOB NOT NULL,
     signature BLOB NOT NULL,
+    root BLOB NOT NULL,
     sequence INTEGER NOT NULL,
     PRIMARY KEY (payer, session_key, epoch, sequence)
 ) WITHOUT ROWID;
+CREATE INDEX vouchers_by_root ON vouchers (root);

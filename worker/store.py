@@ -6,6 +6,7 @@ returns when its data is on disk; callers acknowledge only after that. Raises St
 
 import os
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -196,7 +197,7 @@ class Store:
             ).fetchone()
             db.execute(
                 "INSERT INTO vouchers (payer, session_key, epoch, leaf, leaf_before, total, request_id, "
-                "receipt_digest, voucher, signature, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "receipt_digest, voucher, signature, root, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *key,
                     index,
@@ -206,32 +207,36 @@ class Store:
                     leaf.receipt_digest,
                     msgpack.packb(voucher.to_wire()),
                     signature,
+                    voucher.receiptsRoot,
                     sequence,
                 ),
             )
 
-    def leaves(self, payer: str, session_key: str, epoch: int, total: int | None = None) -> list[Leaf] | None:
-        """Leaves under the voucher with this total (the latest if None); None if no such voucher is held."""
-        key = (payer, session_key, epoch)
+    def leaves_under(self, root: bytes) -> list[Leaf] | None:
+        """Leaves under a voucher's `receiptsRoot`; None if no such voucher is held."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT payer, session_key, epoch, sequence FROM vouchers WHERE root = ?", (root,)
+            ).fetchone()
+        return None if row is None else self._leaves(*row)
+
+    def _leaves(self, payer: str, session_key: str, epoch: int, up_to: int) -> list[Leaf]:
+        """Leaves as they were after the channel's first `up_to` vouchers."""
         with self._lock:
             rows = self._db.execute(
                 "SELECT leaf, leaf_before, total, request_id, receipt_digest FROM vouchers "
-                "WHERE payer = ? AND session_key = ? AND epoch = ? ORDER BY sequence",
-                key,
+                "WHERE payer = ? AND session_key = ? AND epoch = ? AND sequence <= ? ORDER BY sequence",
+                (payer, session_key, epoch, up_to),
             ).fetchall()
-        by_index: dict[int, Leaf] = {}
-        for index, before, after, request_id, receipt_digest in rows:
-            by_index[index] = Leaf(request_id, receipt_digest, int(before), int(after))
-            if total is not None and int(after) == total:
-                break
-        else:
-            if total is not None:
-                return None
+        by_index = {
+            index: Leaf(request_id, receipt_digest, int(before), int(after))
+            for index, before, after, request_id, receipt_digest in rows
+        }
         return [by_index[index] for index in sorted(by_index)]
 
     def book(self, payer: str, session_key: str, worker: str, epoch: int) -> Book:
         """The channel's book as the vouchers on disk make it."""
-        return Book.restore(payer, worker, epoch, self.leaves(payer, session_key, epoch) or [])
+        return Book.restore(payer, worker, epoch, self._leaves(payer, session_key, epoch, sys.maxsize))
 
     def best_vouchers(self) -> list[HeldVoucher]:
         """The latest voucher of every channel and epoch."""

@@ -1,61 +1,18 @@
-"""Which receipts are checked: points drawn by value over what a claim moved, from a seed nobody knew when it was made."""
+"""Which receipts are checked: points drawn by value, from a seed that nobody knew when the claim was made."""
 
 from dataclasses import dataclass
 
-from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 
+from efedllm.protocol.claims import Entry
 from efedllm.protocol.vouchers import Leaf
 
 BPS = 10_000
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One channel's part `(start, end]` of a claim; amounts in base units. Packed, it is the preimage of a commitment leaf."""
-
-    payer: str
-    session_key: str
-    epoch: int
-    start: int
-    end: int
-    total: int
-    receipts_root: bytes
-
-    SIZE = 112
-
-    def pack(self) -> bytes:
-        return (
-            bytes.fromhex(self.payer[2:])
-            + bytes.fromhex(self.session_key[2:])
-            + self.epoch.to_bytes(4)
-            + self.start.to_bytes(12)
-            + self.end.to_bytes(12)
-            + self.total.to_bytes(12)
-            + self.receipts_root
-        )
-
-    @classmethod
-    def unpack(cls, data: bytes) -> "Entry":
-        if len(data) != cls.SIZE:
-            raise ValueError(f"a claim entry has {cls.SIZE} bytes, not {len(data)}")
-        return cls(
-            payer=to_checksum_address(data[:20]),
-            session_key=to_checksum_address(data[20:40]),
-            epoch=int.from_bytes(data[40:44]),
-            start=int.from_bytes(data[44:56]),
-            end=int.from_bytes(data[56:68]),
-            total=int.from_bytes(data[68:80]),
-            receipts_root=data[80:112],
-        )
-
-    def hash(self) -> bytes:
-        return bytes(keccak(b"\x00" + self.pack()))
-
-
-@dataclass(frozen=True)
 class DrawPolicy:
-    """Deployment parameters of drawing. `first_slash` is base units at stake for a first fault; zero switches drawing by value off."""
+    """Deployment parameters. `first_slash`: base units at stake for a first fault; zero switches drawing by value off."""
 
     minimum_rate_bps: int
     first_slash: int

@@ -1,7 +1,7 @@
 """What a worker hands out about its receipts and its channels, over HTTP, to those entitled to it (msgpack maps).
 
-`POST /v1/receipts` with `{"fetch": Fetch, "signature": bytes}` answers a `Record`; `GET /v1/books/{payer}/{session_key}/{epoch}/{total}`
-answers the leaves of the voucher with that total.
+`POST /v1/receipts` with `{"fetch": Fetch, "signature": bytes}` answers a `Record`; `GET /v1/books/{receiptsRoot}` answers the leaves
+under a voucher's root.
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ from eth_account import Account
 from eth_account.messages import _hash_eip191_message, encode_typed_data
 from eth_utils.crypto import keccak
 
-from efedllm.protocol import drawing, eip712, merkle
+from efedllm.protocol import claims, drawing, eip712, merkle
 from efedllm.protocol.objects import Fetch, Hop, Link, Receipt, Request, Sampling, Voucher
 from efedllm.protocol.pricing import fee_of
 from efedllm.protocol.values import ZERO_HASH, Struct
@@ -203,7 +203,7 @@ def tree(leaves: list[bytes], combine: Callable[[bytes, bytes], bytes]) -> dict[
     }
 
 
-def entries(count: int) -> list[drawing.Entry]:
+def entries(count: int) -> list[claims.Entry]:
     """Claim entries with the extremes of every field among them."""
     rows = []
     for at in range(count):
@@ -211,13 +211,10 @@ def entries(count: int) -> list[drawing.Entry]:
         start = 0 if at % 2 == 0 else 100 * at
         end = (1 << 96) - 1 if full else start + 1 + 37 * at
         rows.append(
-            drawing.Entry(
-                payer=(PAYER if at % 2 == 0 else COLD_C).address,
-                session_key=SESSION.address,
-                epoch=(1 << 24) - 1 if full else at,
+            claims.Entry(
+                channel=claims.channel_id((PAYER if at % 2 == 0 else COLD_C).address, COLD_A.address, SESSION.address),
                 start=start,
                 end=end,
-                total=end if at % 3 else min(end + at, (1 << 96) - 1),
                 receipts_root=digest_of(f"receipts {at}"),
             )
         )
@@ -235,11 +232,16 @@ def merkle_vectors() -> dict[str, Any]:
         case["before"] = [leaf.before for leaf in leaves]
         case["after"] = [leaf.after for leaf in leaves]
         paid.append(case)
-    claims = []
+    claimed = []
     for count in COUNTS[1:]:
         made = entries(count)
-        case = tree([entry.hash() for entry in made], keccak_node)
-        claims.append(case | {"entries": [asdict(entry) for entry in made], "packed": [e.pack() for e in made]})
+        claimed.append(
+            {
+                "entries": [asdict(entry) for entry in made],
+                "packed": b"".join(entry.pack() for entry in made),
+                "commitment": claims.commitment(tuple(made)),
+            }
+        )
     return {
         "sha256": [tree([merkle.leaf_hash(bytes([at])) for at in range(count)], sha_node) for count in COUNTS],
         "tokens": [
@@ -248,7 +250,7 @@ def merkle_vectors() -> dict[str, Any]:
         ],
         "rows": [{"data": row, "root": merkle.row_root(row)} for row in rows],
         "vouchers": paid,
-        "claims": claims,
+        "claims": claimed,
     }
 
 
@@ -289,13 +291,10 @@ def drawing_vectors() -> dict[str, Any]:
             Leaf(digest_of(f"request {i}"), digest_of(f"leaf {i}"), *pair)
             for i, pair in enumerate(zip(bounds, bounds[1:], strict=False))
         ]
-        entry = drawing.Entry(
-            PAYER.address,
-            SESSION.address,
-            1,
+        entry = claims.Entry(
+            claims.channel_id(PAYER.address, COLD_A.address, SESSION.address),
             start,
             end,
-            5000,
             naive_root([leaf.hash() for leaf in leaves], keccak_node),
         )
         seed = digest_of(f"seed {at}")

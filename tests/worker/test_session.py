@@ -90,7 +90,8 @@ async def test_second_request_continues_the_channel(built: Path, tmp_path: Path)
         greedy = payer.request(path, PROMPT[:9], 20, sampling=Sampling(0, 0, 65536))
         second = await ask(group, payer, greedy, PROMPT[:9], first.books)
         for worker in group.workers:
-            leaves = worker.store.leaves(payer.account.address, payer.session.address, 1)
+            (held,) = worker.store.best_vouchers()
+            leaves = worker.store.leaves_under(held.voucher.receiptsRoot)
             assert leaves is not None
             assert [leaf.after - leaf.before for leaf in leaves] == [
                 5 * PROMPT_PRICE + 3 * TOKEN_PRICE,
