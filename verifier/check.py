@@ -6,6 +6,7 @@ from itertools import takewhile
 from typing import Protocol
 
 from efedllm.protocol import eip712
+from efedllm.protocol.claims import channel_id
 from efedllm.protocol.errors import ProtocolError, ReceiptError, RequestError
 from efedllm.protocol.merkle import row_root, token_leaf, tree_root
 from efedllm.protocol.objects import Receipt, Request
@@ -32,9 +33,7 @@ class Drawn:
     """What a claim paid for: one leaf of one channel's book."""
 
     worker: str
-    payer: str
-    session_key: str
-    epoch: int
+    channel: bytes
     leaf: Leaf
 
 
@@ -108,10 +107,9 @@ def _open(setting: Setting, case: Case) -> Receipt:
         signer = eip712.recover(setting.domain, request, record.request_signature)
     except ProtocolError as error:
         raise not_had(drawn.worker, Missing.REQUEST_SIGNATURE, error) from error
-    if signer != drawn.session_key:
-        raise not_had(
-            drawn.worker, Missing.REQUEST_SIGNATURE, f"the request is signed by {signer}, not the session key"
-        )
+    if channel_id(request.payer, drawn.worker, signer) != drawn.channel:
+        reason = f"the request is signed by {signer}, not by the session key of the channel that paid"
+        raise not_had(drawn.worker, Missing.REQUEST_SIGNATURE, reason)
     if request.modelId != setting.model.model_id:
         raise Finding(Verdict(Outcome.OTHER_MODEL, drawn.worker, reason=f"model {request.modelId.hex()}"))
     tokens = _tokens(record, receipt)
@@ -125,9 +123,8 @@ def _open(setting: Setting, case: Case) -> Receipt:
 def _check_claims(setting: Setting, case: Case, receipt: Receipt) -> None:
     """Everything that the worker signed which is wrong whatever the model computes."""
     drawn, record, request = case.drawn, case.record, case.record.request
-    for name in ("worker", "payer", "epoch"):
-        if getattr(receipt, name) != getattr(drawn, name):
-            theirs, ours = getattr(receipt, name), getattr(drawn, name)
+    for name, ours in (("worker", drawn.worker), ("payer", request.payer)):
+        if (theirs := getattr(receipt, name)) != ours:
             raise at_fault(drawn.worker, Fault.FOREIGN, f"claimed a receipt whose {name} is {theirs}, not {ours}")
     try:
         # Whether the request came in time is between client and worker: the clock is set so that it did.

@@ -3,8 +3,7 @@
 EfedllmError
 └── VerifierError
     ├── StartError        the verifier refuses to start: not registered, another model, missing keys
-    ├── StoreError        findings cannot be kept: the verifier stops
-    └── Unanswered        a worker did not hand out what it was asked for
+    └── StoreError        findings cannot be kept: the verifier stops
 """
 
 from efedllm.errors import EfedllmError
@@ -20,7 +19,3 @@ class StartError(VerifierError):
 
 class StoreError(VerifierError):
     """The data directory cannot be read or written."""
-
-
-class Unanswered(VerifierError):
-    """No answer, a refusal, or bytes that are no answer; asked again later."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from efedllm.protocol.drawing import Entry
+from efedllm.protocol.claims import Entry
 from efedllm.protocol.vouchers import Leaf
 
 from .verdict import Fault, Verdict
@@ -73,8 +73,3 @@ class Evidence:
     block: int
     kind: Fault
     reason: str
-
-
-def unpack_entries(data: bytes) -> tuple[Entry, ...]:
-    """The entries of a claim as its event carries them. Raises ValueError for a broken length."""
-    return tuple(Entry.unpack(data[at : at + Entry.SIZE]) for at in range(0, len(data), Entry.SIZE))

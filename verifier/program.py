@@ -11,12 +11,12 @@ from pathlib import Path
 from efedllm.chain.chain import Chain
 from efedllm.chain.keys import KeyRole, KeyStore
 from efedllm.chain.stake_registry import Participant, Role
+from efedllm.client.records import Reader, RecordSource
 from efedllm.protocol.model_spec import model_id
 from efedllm.protocol.requests import ModelLimits
 
 from .check import Compute, Setting
 from .errors import StartError
-from .fetch import Workers
 from .findings import Checked
 from .report import Report, describe
 from .service import Parts, Verifier, run_forever
@@ -72,11 +72,11 @@ async def run(options: Options, announce: Announce) -> Report:
         deployment = chain.deployment
         store = Store(store_path(options.data_dir, deployment.chain_id, deployment.contracts.channels))
         try:
-            async with Workers(deployment.domain, cold, hot) as workers:
+            async with RecordSource(deployment.domain, Reader(cold, hot)) as records:
                 parts = Parts(
                     chain=chain,
                     store=store,
-                    sources=Sources(chain.stakes, workers, deployment.domain),
+                    sources=Sources(chain.stakes, records, deployment.domain),
                     sender=chain.sender(hot),
                     setting=Setting(deployment.domain, limits, d.hidden),
                     compute=compute,

@@ -17,14 +17,15 @@ from efedllm.chain.errors import ChainUnreachable, Reorganised, Reverted, Unknow
 from efedllm.chain.event_reader import Cursor
 from efedllm.chain.events import Claimed
 from efedllm.chain.transactions import Sender
+from efedllm.client.records import Unanswered
+from efedllm.protocol.claims import unpack_entries
 from efedllm.protocol.drawing import DrawPolicy, draw
 from efedllm.protocol.merkle import tree_root
 from efedllm.protocol.vouchers import Leaf, keccak_node
 
 from .check import Case, Compute, Drawn, Setting, check
-from .errors import Unanswered
 from .evidence import keep_evidence, pack_evidence
-from .findings import About, Checked, Claim, Draw, unpack_entries
+from .findings import About, Checked, Claim, Draw
 from .plan import candidate, retry_delay
 from .report import Report, fault_line, make_report
 from .sources import Sources
@@ -134,7 +135,7 @@ class Verifier:
             except Unanswered as error:
                 self._put_off(claim, at, not_had(claim.worker, Missing.ANSWER, error).verdict)
                 continue
-            if not leaves or leaves[-1].after != entry.total or _root(leaves) != entry.receipts_root:
+            if not leaves or leaves[-1].after < entry.end or _root(leaves) != entry.receipts_root:
                 reason = "the leaves handed out are not those under the root it claimed with"
                 self._put_off(claim, at, not_had(claim.worker, Missing.BOOK, reason).verdict)
                 continue
@@ -160,7 +161,7 @@ class Verifier:
         store = self._parts.store
         claim = store.claim_of(item)
         entry = claim.entries[item.entry]
-        drawn = Drawn(item.worker, entry.payer, entry.session_key, entry.epoch, item.leaf)
+        drawn = Drawn(item.worker, entry.channel, item.leaf)
         case = about = None
         try:
             record = await self._parts.sources.record(item.worker, item.leaf.request_id)

@@ -4,14 +4,13 @@ import logging
 from collections.abc import Set
 
 from efedllm.chain.stake_registry import StakeRegistry
+from efedllm.client.records import RecordSource, Unanswered
 from efedllm.protocol import eip712
-from efedllm.protocol.drawing import Entry
+from efedllm.protocol.claims import Entry
 from efedllm.protocol.records import Record
 from efedllm.protocol.vouchers import Leaf
 
 from .check import Case, Drawn, find_receipt, signer_of
-from .errors import Unanswered
-from .fetch import Workers
 from .findings import About
 
 log = logging.getLogger("efedllm.verifier")
@@ -20,8 +19,8 @@ log = logging.getLogger("efedllm.verifier")
 class Sources:
     """Records are kept while receipts of one request are looked at, since neighbours need them too."""
 
-    def __init__(self, stakes: StakeRegistry, workers: Workers, domain: eip712.Domain) -> None:
-        self._stakes, self._workers, self._domain = stakes, workers, domain
+    def __init__(self, stakes: StakeRegistry, source: RecordSource, domain: eip712.Domain) -> None:
+        self._stakes, self._source, self._domain = stakes, source, domain
         self._hot_keys: set[tuple[str, str]] = set()
         self._records: dict[str, Record] = {}
         self._records_of = b""
@@ -32,14 +31,14 @@ class Sources:
 
     async def leaves(self, worker: str, entry: Entry) -> list[Leaf]:
         """Leaves behind a claim's entry, as the worker tells them. Raises Unanswered."""
-        return await self._workers.leaves(await self._endpoint(worker), entry)
+        return await self._source.leaves(await self._endpoint(worker), entry.receipts_root)
 
     async def record(self, worker: str, request_id: bytes) -> Record:
         """A worker's record. Raises Unanswered."""
         if self._records_of != request_id:
             self._records, self._records_of = {}, request_id
         if worker not in self._records:
-            self._records[worker] = await self._workers.record(await self._endpoint(worker), request_id)
+            self._records[worker] = await self._source.record(await self._endpoint(worker), request_id)
         return self._records[worker]
 
     async def neighbour(self, worker: str, request_id: bytes) -> Record | None:

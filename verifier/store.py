@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
+from efedllm.protocol.claims import unpack_entries
 from efedllm.protocol.records import pack_leaves, unpack_leaves
 from efedllm.protocol.vouchers import Leaf
 
 from .errors import StoreError
-from .findings import About, Checked, Claim, Draw, Evidence, Undrawn, unpack_entries
+from .findings import About, Checked, Claim, Draw, Evidence, Undrawn
 from .verdict import Fault, Missing, Outcome, Verdict
 
 SCHEMA_VERSION = 1

@@ -36,7 +36,7 @@ class Shop:
     worker: str
     book: Book
     records: dict[bytes, Record] = field(default_factory=dict)
-    books: dict[int, list[Leaf]] = field(default_factory=dict)
+    books: dict[bytes, list[Leaf]] = field(default_factory=dict)
     voucher: tuple[Voucher, bytes] | None = None
     silent: bool = False
     fetches: int = 0
@@ -95,7 +95,7 @@ class Market:
                 voucher = shop.book.voucher_after(leaf, replaces)
                 shop.book.add(leaf, replaces)
                 shop.voucher = voucher, eip712.sign(self.domain, voucher, SESSION)
-                shop.books[voucher.total] = list(shop.book.leaves)
+                shop.books[voucher.receiptsRoot] = list(shop.book.leaves)
         return records
 
     async def claim(self, at: int) -> Claimed:
@@ -109,7 +109,7 @@ class Market:
     def app(self) -> web.Application:
         app = web.Application()
         app.router.add_post("/{at}/v1/receipts", self._receipts)
-        app.router.add_get("/{at}/v1/books/{payer}/{key}/{epoch}/{total}", self._books)
+        app.router.add_get("/{at}/v1/books/{root}", self._books)
         return app
 
     async def _receipts(self, request: web.Request) -> web.Response:
@@ -125,7 +125,7 @@ class Market:
         return web.Response(body=shop.records[fetch.requestId].pack())
 
     async def _books(self, request: web.Request) -> web.Response:
-        leaves = self._shop(request).books.get(int(request.match_info["total"]))
+        leaves = self._shop(request).books.get(bytes.fromhex(request.match_info["root"]))
         if leaves is None:
             raise web.HTTPNotFound(text="no such voucher")
         return web.Response(body=pack_leaves(leaves))

@@ -21,6 +21,7 @@ from efedllm.numerics.backend import select
 from efedllm.numerics.sampling import sample
 from efedllm.numerics.sampling_parameters import SamplingParameters
 from efedllm.protocol import eip712
+from efedllm.protocol.claims import channel_id
 from efedllm.protocol.merkle import row_root, token_leaf
 from efedllm.protocol.model_spec import model_id
 from efedllm.protocol.objects import KIND_INFERENCE, Hop, Receipt, Request, Sampling
@@ -221,7 +222,7 @@ def case(records: list[Record], shard: int, at: int = -1, domain: eip712.Domain 
     record = records[shard]
     receipt, _ = record.receipts[at]
     leaf = Leaf(receipt.requestId, eip712.digest(domain, receipt), 100, 100 + receipt.fee)
-    drawn = Drawn(cold(shard).address, PAYER.address, SESSION.address, EPOCH, leaf)
+    drawn = Drawn(cold(shard).address, channel_id(PAYER.address, cold(shard).address, SESSION.address), leaf)
     return Case(
         drawn,
         record,

@@ -13,7 +13,7 @@ from efedllm.protocol import eip712
 from efedllm.protocol.merkle import token_leaf, tree_root
 from efedllm.protocol.objects import Receipt, Request, Sampling
 from efedllm.protocol.records import Record
-from verifier.blame import settle
+from verifier.blame import Judged, settle
 from verifier.check import Case, check
 from verifier.recompute import Recomputer, Shelf
 from verifier.verdict import Fault, Missing, Outcome, Verdict
@@ -101,11 +101,11 @@ def test_check_names_one_flipped_weight_bit(
     found = verdicts[shard]
     assert (found.kind, found.worker) == (Fault.OUTPUT, cold(shard).address)
     assert found.position is not None and found.position < len(PROMPT)
-    settled = settle(verdicts)
-    assert [settled[at].outcome for at in range(3)] == [
+    settled = settle([Judged(at, 88, verdicts[at]) for at in range(3)])
+    assert [verdict.outcome for verdict in settled] == [
         *[Outcome.OK] * shard, Outcome.FAULT, *[Outcome.NOT_AT_FAULT] * (2 - shard)
     ]  # fmt: skip
-    assert all(cold(shard).address in settled[at].reason for at in range(shard + 1, 3))
+    assert all(cold(shard).address in verdict.reason for verdict in settled[shard + 1 :])
 
 
 def test_check_names_a_flipped_weight_bit_of_the_last_shard(
@@ -247,7 +247,6 @@ WRONG = sha256(b"wrong").digest()
         (1, {"shard": 9}, Fault.RECEIPT),
         (1, {"worker": cold(0).address}, Fault.FOREIGN),
         (1, {"payer": cold(0).address}, Fault.FOREIGN),
-        (1, {"epoch": 2}, Fault.FOREIGN),
         (1, {"requestId": WRONG}, Missing.REQUEST),
     ],
 )
@@ -397,11 +396,14 @@ def test_check_leaves_other_models_alone(
 
 
 def test_settle_blames_the_first_of_the_path_only() -> None:
-    ok = {at: Verdict(Outcome.OK, cold(at).address) for at in range(4)}
-    assert settle(ok) == ok
-    fault = Verdict(Outcome.FAULT, cold(1).address, Fault.OUTPUT, "wrong", 3)
-    late = Verdict(Outcome.FAULT, cold(3).address, Fault.TOKEN, "wrong too", 9)
-    settled = settle({**ok, 1: fault, 3: late})
-    assert [settled[at].outcome for at in range(4)] == [Outcome.OK, Outcome.FAULT, Outcome.NOT_AT_FAULT, Outcome.FAULT]
-    stopped = Verdict(Outcome.FAULT, cold(0).address, Fault.OVERCHARGED, "greedy")
-    assert settle({**ok, 0: stopped})[2] == ok[2]
+    right = [Judged(at, 80, Verdict(Outcome.OK, cold(at).address)) for at in range(4)]
+    assert settle(right) == [one.verdict for one in right]
+    fault = Judged(1, 64, Verdict(Outcome.FAULT, cold(1).address, Fault.OUTPUT, "wrong", 3))
+    late = Judged(3, 80, Verdict(Outcome.FAULT, cold(3).address, Fault.TOKEN, "wrong too", 9))
+    earlier = Judged(2, 63, Verdict(Outcome.OK, cold(2).address))
+    settled = settle([late, right[2], earlier, fault, right[0]])
+    assert [verdict.outcome for verdict in settled] == [
+        Outcome.FAULT, Outcome.NOT_AT_FAULT, Outcome.OK, Outcome.FAULT, Outcome.OK
+    ]  # fmt: skip
+    greedy = Judged(0, 80, Verdict(Outcome.FAULT, cold(0).address, Fault.OVERCHARGED, "greedy"))
+    assert settle([greedy, right[2]])[1] == right[2].verdict

@@ -13,12 +13,12 @@ import pytest
 
 from efedllm.chain.chain import Chain
 from efedllm.chain.local import AnvilProcess
-from efedllm.protocol.drawing import Entry
+from efedllm.client.records import Reader, RecordSource
+from efedllm.protocol.claims import Entry
 from efedllm.protocol.merkle import verify
 from efedllm.protocol.records import Record
 from efedllm.protocol.vouchers import Leaf, keccak_node
 from verifier.check import Setting
-from verifier.fetch import Workers
 from verifier.findings import Checked
 from verifier.recompute import Recomputer
 from verifier.service import Parts, Verifier
@@ -57,11 +57,11 @@ class Desk:
     async def verifier(self) -> AsyncIterator[Verifier]:
         domain = self.chain.deployment.domain
         store = Store(self.folder / "verifier.sqlite")
-        async with Workers(domain, VERIFIER_COLD.address, VERIFIER_HOT) as workers:
+        async with RecordSource(domain, Reader(VERIFIER_COLD.address, VERIFIER_HOT)) as source:
             parts = Parts(
                 chain=self.chain,
                 store=store,
-                sources=Sources(self.chain.stakes, workers, domain),
+                sources=Sources(self.chain.stakes, source, domain),
                 sender=self.chain.sender(VERIFIER_HOT),
                 setting=Setting(domain, limits(self.model), local_setting(self.model).hidden),
                 compute=self.recomputer,

@@ -1,6 +1,7 @@
 """Asks workers for what is behind their receipts. Sizes and times are limited before anything is believed."""
 
 import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -8,26 +9,36 @@ import aiohttp
 import msgpack
 from eth_account.signers.local import LocalAccount
 
+from efedllm.client.errors import ClientError
 from efedllm.protocol import eip712
-from efedllm.protocol.drawing import Entry
 from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.objects import Fetch
 from efedllm.protocol.records import MAX_RECORD_BYTES, Record, unpack_leaves
 from efedllm.protocol.vouchers import Leaf
 
-from .errors import Unanswered
-
 FETCH_SECONDS = 600
 """How long a signed fetch is good for."""
-MAX_LEAVES_BYTES = 1 << 26
+MAX_LEAVES_BYTES = 1 << 28
 _TIMEOUT = aiohttp.ClientTimeout(total=120, sock_connect=10, sock_read=30)
 
 
-class Workers:
-    """HTTP to workers' endpoints, as one reader who is entitled to their records. Raises Unanswered."""
+class Unanswered(ClientError):
+    """A worker did not hand out what it was asked for: no answer, a refusal, or bytes that are no answer."""
 
-    def __init__(self, domain: eip712.Domain, reader: str, hot_key: LocalAccount) -> None:
-        self._domain, self._reader, self._hot_key = domain, reader, hot_key
+
+@dataclass(frozen=True)
+class Reader:
+    """Who is entitled to records: a payer with its session key, or a registered verifier with its hot key."""
+
+    address: str
+    key: LocalAccount
+
+
+class RecordSource:
+    """HTTP to workers' endpoints. Books are open to all; records go to `reader`. Methods raise Unanswered."""
+
+    def __init__(self, domain: eip712.Domain, reader: Reader | None = None) -> None:
+        self._domain, self._reader = domain, reader
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -40,10 +51,9 @@ class Workers:
         assert self._http is not None
         await self._http.close()
 
-    async def leaves(self, endpoint: str, entry: Entry) -> list[Leaf]:
-        """Leaves of the book that a claim's entry was paid from."""
-        path = f"/v1/books/{entry.payer}/{entry.session_key}/{entry.epoch}/{entry.total}"
-        data = await self._ask("GET", endpoint, path, None, MAX_LEAVES_BYTES)
+    async def leaves(self, endpoint: str, receipts_root: bytes) -> list[Leaf]:
+        """Leaves under a voucher's root, as the worker tells them."""
+        data = await self._ask("GET", endpoint, f"/v1/books/{receipts_root.hex()}", None, MAX_LEAVES_BYTES)
         try:
             return unpack_leaves(data)
         except ProtocolError as error:
@@ -51,8 +61,9 @@ class Workers:
 
     async def record(self, endpoint: str, request_id: bytes) -> Record:
         """Everything a worker keeps about a request."""
-        fetch = Fetch(request_id, self._reader, int(time.time()) + FETCH_SECONDS)
-        signature = eip712.sign(self._domain, fetch, self._hot_key)
+        assert self._reader is not None, "records are for readers"
+        fetch = Fetch(request_id, self._reader.address, int(time.time()) + FETCH_SECONDS)
+        signature = eip712.sign(self._domain, fetch, self._reader.key)
         body: bytes = msgpack.packb({"fetch": fetch.to_wire(), "signature": signature})
         data = await self._ask("POST", endpoint, "/v1/receipts", body, MAX_RECORD_BYTES)
         try:
