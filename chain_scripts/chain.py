@@ -29,7 +29,8 @@ def run(arguments: Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     with AnvilProcess.start(arguments.port, arguments.block_time) as anvil:
         if arguments.json:
-            print(json.dumps({"event": "serving", "rpc": anvil.url, "pid": anvil.process.pid, "accounts": anvil.accounts}), flush=True)
+            event = {"event": "serving", "rpc": anvil.url, "pid": anvil.process.pid, "accounts": anvil.accounts}
+            print(json.dumps(event), flush=True)
         else:
             print(f"local chain at {anvil.url}, a block every {arguments.block_time} s; Ctrl-C ends it", flush=True)
             print(f"next: efedllm deploy --local{_rpc_option(anvil.url)}", flush=True)

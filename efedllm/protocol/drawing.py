@@ -12,7 +12,7 @@ BPS = 10_000
 
 @dataclass(frozen=True)
 class DrawPolicy:
-    """Deployment parameters. `first_slash`: base units at stake for a first fault; zero switches drawing by value off."""
+    """Deployment parameters. `first_slash`: base units that a first fault costs; zero switches drawing by value off."""
 
     minimum_rate_bps: int
     first_slash: int

@@ -76,7 +76,7 @@ def sign(domain: Domain, value: Struct, signer: Signer) -> bytes:
 
 
 def recover(domain: Domain, value: Struct, signature: bytes) -> str:
-    """Checksummed address that signed `value`. Raises ProtocolError for anything but one canonical (low-s) signature."""
+    """Checksummed address that signed `value`. Raises ProtocolError for anything but a canonical (low-s) signature."""
     return recover_digest(digest(domain, value), signature)
 
 

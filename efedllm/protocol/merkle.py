@@ -1,7 +1,7 @@
 """Binary Merkle trees: SHA-256 over tensors and token ids, keccak over a channel's receipts.
 
-Leaves and nodes carry different tags, so neither can pose as the other; a list is padded with `EMPTY` (no preimage of it
-is known) to the next power of two; the depth is never stored, it follows from the number of leaves.
+Leaves and nodes carry different tags, so neither can pose as the other; a list is padded with `EMPTY`, of which no
+preimage is known, to the next power of two; the depth is never stored, it follows from the number of leaves.
 """
 
 from collections.abc import Callable, Sequence

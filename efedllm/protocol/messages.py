@@ -35,7 +35,8 @@ class Open:
 
 @dataclass(frozen=True)
 class Opened:
-    """Worker -> client: accepted. `epoch` and `total` are those of the channel's latest voucher that the worker holds; `window` is its credit in base units."""
+    """Worker -> client: accepted. `epoch` and `total` are those of the channel's latest voucher that the worker holds;
+    `window` is its credit. Amounts in base units."""
 
     request_id: bytes
     epoch: int
@@ -83,7 +84,8 @@ class Linked:
 
 @dataclass(frozen=True)
 class Rows:
-    """Worker -> next worker: residual rows (int32 [count, hidden], little-endian) of positions `[position, position + count)`, and generated ids since the last frame."""
+    """Worker -> next worker: residual rows (int32 [count, hidden], little-endian) of positions
+    `[position, position + count)`, and the generated ids since the last frame."""
 
     request_id: bytes
     position: int
@@ -96,7 +98,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Token:
-    """Last worker -> first worker and client: the token at absolute `position`; `reason` is empty, or why it is the last ("stop", "length")."""
+    """Last worker -> first worker and client: the token at absolute `position`; `reason` is empty, or why it is the
+    last ("stop", "length")."""
 
     request_id: bytes
     position: int
@@ -189,7 +192,7 @@ def parse(frame: Frame) -> Message:
     """The message in a frame. Raises FrameError, or ProtocolError for an object inside that is not valid."""
     names, build = _PARSERS[frame.kind]
     if frame.body.keys() != names:
-        odd = sorted(frame.body.keys() ^ names)[0]
+        odd = min(frame.body.keys() ^ names)
         raise FrameError(f"{frame.kind.name} frame: field {odd} is missing or unknown")
     if len(frame.tensor) and frame.kind not in (Type.OPEN, Type.ROWS):
         raise FrameError(f"{frame.kind.name} frame: carries no tensor")

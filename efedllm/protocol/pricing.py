@@ -5,7 +5,7 @@ from efedllm.protocol.objects import Hop, Request
 CHUNK_POSITIONS = 64
 """Prompt positions that a path processes, and receipts, at a time."""
 RECEIPT_TOKENS = 16
-"""Generated tokens between receipts: half a credit window, so that paying for one half overlaps with computing the other."""
+"""Generated tokens between receipts: half a credit window, so that paying for a half overlaps with the next one."""
 
 
 def fee_of(hop: Hop, prompt_count: int, positions: int, generated: int) -> int:
@@ -14,7 +14,8 @@ def fee_of(hop: Hop, prompt_count: int, positions: int, generated: int) -> int:
 
 
 def window_of(hop: Hop, credit_tokens: int) -> int:
-    """Fee that a worker advances: `credit_tokens` generated tokens, or one prompt chunk and the receipt after it, whichever is more."""
+    """Fee that a worker advances: for `credit_tokens` generated tokens, or for one prompt chunk and the receipt after
+    it, whichever is more."""
     return max(
         credit_tokens * hop.tokenPrice,
         CHUNK_POSITIONS * hop.promptPrice + RECEIPT_TOKENS * hop.tokenPrice,

@@ -23,8 +23,9 @@ class Progress:
 class Commitments:
     """The three append-only trees of a shard's session.
 
-    `tokens` holds all prompt ids from the start and grows by one per generated token; `inputs` and `outputs` hold what entered and left, one leaf per position
-    (token leaves at the two ends of the path, row roots between; the last shard's outputs begin at the last prompt position).
+    `tokens` holds all prompt ids from the start and grows by one per generated token; `inputs` and `outputs` hold what
+    entered and left, one leaf per position: token leaves at the two ends of the path, row roots between. The last
+    shard's outputs begin at the last prompt position.
     """
 
     def __init__(self, prompt: list[int]) -> None:

@@ -1,7 +1,7 @@
 """What a worker hands out about its receipts and its channels, over HTTP, to those entitled to it (msgpack maps).
 
-`POST /v1/receipts` with `{"fetch": Fetch, "signature": bytes}` answers a `Record`; `GET /v1/books/{receiptsRoot}` answers the leaves
-under a voucher's root.
+`POST /v1/receipts` with `{"fetch": Fetch, "signature": bytes}` answers a `Record`; `GET /v1/books/{receiptsRoot}`
+answers the leaves under a voucher's root.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ MAX_RECORD_BYTES = 1 << 28
 class Record:
     """Everything needed to check one worker's receipts for one request.
 
-    `receipts` are all that were signed, in order of positions, each with its signature. `rows` is int32 [positions, hidden] as bytes: what entered the shard (empty in the first).
+    `receipts` are all that were signed, in order of positions, each with its signature. `rows` is int32
+    [positions, hidden] as bytes: what entered the shard (empty in the first).
     """
 
     request: Request

@@ -69,7 +69,8 @@ def check_request(request: Request, model: ModelLimits, now_seconds: int) -> Non
         raise RequestError("maxTokens must be at least 1")
     if request.promptCount + request.maxTokens > model.context + 1:
         raise RequestError(
-            f"prompt ({request.promptCount} tokens) and answer ({request.maxTokens}) exceed the context of {model.context}: "
+            f"prompt ({request.promptCount} tokens) and answer ({request.maxTokens}) exceed the context of "
+            f"{model.context}: "
             f"shorten the prompt or ask for at most {max(0, model.context + 1 - request.promptCount)} tokens"
         )
     if len(request.stopIds) > MAX_STOP_IDS or list(request.stopIds) != sorted(set(request.stopIds)):

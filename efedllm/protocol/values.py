@@ -14,7 +14,8 @@ ZERO_HASH = bytes(32)
 
 
 def abi(kind: str) -> Any:
-    """A dataclass field of Solidity type `kind`: uintN, address, bytes32, uint32[], or the name of a nested struct (with [] for a list)."""
+    """A dataclass field of Solidity type `kind`: uintN, address, bytes32, uint32[], or the name of a nested struct
+    (with [] for a list)."""
     return field(metadata={"abi": kind})
 
 

@@ -1,7 +1,7 @@
 """The book of one channel: which receipts its vouchers pay for. Client and worker keep equal books.
 
-Leaves lie end to end over the channel's value: leaf = (receipt digest, fee before, fee after). A later receipt of the request in
-the last leaf replaces it; any other receipt appends. The same receipts in the same order give the same root on both sides.
+Leaves lie end to end over the channel's value: leaf = (receipt digest, fee before, fee after). A later receipt of the
+request in the last leaf replaces it; any other receipt appends. The same receipts in the same order give the same root.
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,10 @@ class Book:
         return self._covered.get(request_id, 0)
 
     def next_leaf(self, request_id: bytes, receipt_digest: bytes, fee: int) -> tuple[Leaf, bool]:
-        """The leaf that paying `receipt_digest` up to `fee` makes, and whether it replaces the last one. Raises VoucherError if nothing is added."""
+        """The leaf that paying `receipt_digest` up to `fee` makes, and whether it replaces the last one.
+
+        Raises VoucherError if nothing is added.
+        """
         added = fee - self.covered(request_id)
         if added <= 0:
             raise VoucherError(
@@ -90,16 +93,16 @@ class Book:
         for leaf in leaves:
             if leaf.before != book.total or leaf.after <= leaf.before:
                 raise VoucherError(
-                    f"stored leaves do not lie end to end at {leaf.before}: the store is damaged, restore it from a backup"
+                    f"stored leaves do not lie end to end at {leaf.before}: restore the store from a backup"
                 )
             book.add(leaf, replaces=False)
         return book
 
 
 def accept(book: Book, voucher: Voucher, receipt: Receipt, receipt_digest: bytes) -> tuple[Leaf, bool]:
-    """Checks that `voucher` is exactly the book plus `receipt`; returns the leaf to add. The signature is checked by the caller.
+    """Checks that `voucher` is exactly the book plus `receipt`; returns the leaf to add. The signature is the caller's.
 
-    Raises VoucherError naming the field: another channel or epoch, a total that goes backwards or differs, an unknown root.
+    Raises VoucherError naming the field: another channel or epoch, a total that goes back or differs, an unknown root.
     """
     for name in ("payer", "worker", "epoch"):
         if getattr(voucher, name) != getattr(book, name):
