@@ -34,6 +34,8 @@ TEST_SHAPES = (
     (9, 512, 40),
     (1, 14337, 5),
     (5, 4100, 6),
+    (70, 129, 24),
+    (66, 1, 3),
 )
 """(T, K, N) of the self-test: few rows and many, odd and long lengths, every padding."""
 

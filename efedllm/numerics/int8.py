@@ -14,6 +14,10 @@ CPU_COLUMNS = 2
 CPU_FEW = 6
 """Up to so many int8 rows go one by one: the library's matrix-vector product streams weights several times faster."""
 
+CPU_SOME = 128
+"""Up to so many, weights are the left operand: as they lie in memory, and with more rows than a few. Beyond, turning
+the result costs more than that saves."""
+
 CUDA_ROWS = 24
 """CUDA's int8 product wants more than 16 rows."""
 
@@ -25,7 +29,7 @@ SMALL = 16
 
 
 class Int8:
-    """`torch._int_mm`: int8 by int8 into int32. |Partial sums| <= 128 * 127 * K < 2^31 for K up to the longest context."""
+    """`torch._int_mm`: int8 by int8 into int32. |Partial sums| <= 128 * 127 * K < 2^31 over the longest context."""
 
     name = "int8"
 
@@ -43,8 +47,9 @@ class Int8:
         if x.is_cuda:
             x = pad(x, (0, right, 0, max(-len(x) % MULTIPLE, CUDA_ROWS - len(x))))
             return join(torch._int_mm(x, weight.t())[:, : matrix.rows], count)
+        if len(x) > CPU_SOME:
+            return join(torch._int_mm(pad(x, (0, right)), weight.t()), count)
         if len(x) > CPU_FEW:
-            # Weights on the left: as they lie in memory, and with more rows than the library needs to be fast.
             return join(torch._int_mm(weight, pad(x, (0, right, 0, -len(x) % MULTIPLE)).t()).t(), count)
         x = pad(x, (0, right)) if right else x
         out = torch.empty((len(x), matrix.rows), dtype=torch.int32)

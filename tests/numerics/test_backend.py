@@ -98,7 +98,9 @@ def test_an_unknown_name_is_refused() -> None:
 
 @EACH
 @pytest.mark.parametrize(
-    "shape", [(1, 1, 1), (1, 1, 5), (1, 7, 3), (2, 2048, 300), (40, 65, 130), (1, 65536, 3)], ids=str
+    "shape",
+    [(1, 1, 1), (1, 1, 5), (1, 7, 3), (2, 2048, 300), (40, 65, 130), (90, 1, 9), (90, 300, 50), (1, 65536, 3)],
+    ids=str,
 )
 def test_products_equal_plain_integers(backend: Backend, shape: tuple[int, int, int]) -> None:
     q, w = random_operands(2, *shape)
