@@ -19,23 +19,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from efedllm.chain.amounts import format_amount
-from efedllm.chain.deployment import Deployment
 from efedllm.client.api import Client
 from efedllm.errors import EfedllmError
 
+from .local_network import FEE_BPS, PASSWORD, STAKE, LocalNetwork, set_up
 from .processes import Processes, Program
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "shakespeare" / "built"
-PASSWORD = "EFEDLLM_PASSWORD"
 RANGES = {"worker-1": "0:2", "worker-2": "2:4", "worker-3": "4:6", "worker-4": "6:8"}
 CHEATER, CHEATED_RANGE = "cheater", "4:6"
 HONEST_PRICES = ("0.0001", "0.0004")
 CHEAP_PRICES = ("0.00005", "0.0002")
 JOBS = (("KING RICHARD II:\n", 0.0), ("JULIET:\nO Romeo, ", 0.7), ("First Citizen:\nWhat news? ", 0.8))
 MAX_TOKENS = 60
-STAKE = "1000"
-FEE_BPS = 500
 
 
 class DemoError(EfedllmError):
@@ -49,22 +45,6 @@ class Answer:
     text: str
     cost: int
     workers: list[str]
-
-
-@dataclass
-class Network:
-    """What is running."""
-
-    processes: Processes
-    folder: Path
-    deployment: Deployment
-    rpc: str
-
-    def data_dir(self, name: str) -> str:
-        return str(self.folder / name)
-
-    def amount(self, base_units: str | int) -> str:
-        return f"{format_amount(int(base_units), self.deployment.token_decimals)} {self.deployment.token_symbol}"
 
 
 def main() -> int:
@@ -97,9 +77,12 @@ def main() -> int:
 def demonstrate(console: Console, processes: Processes, folder: Path, keep: bool) -> None:
     started = time.monotonic()
     console.rule("1. A chain, the contracts, a model, four workers, a verifier")
-    network = set_up(console, processes, folder)
-    workers = {name: join(network, name, layers, HONEST_PRICES) for name, layers in RANGES.items()}
-    verifier = start_verifier(network)
+    network = set_up(processes, folder, MODEL, [*RANGES, CHEATER])
+    console.print(f"  local chain at {network.rpc}, a block every second")
+    console.print(f"  contracts deployed; payments go through {network.deployment.contracts.channels}")
+    console.print(f"  model {network.model_id} registered; everybody put {STAKE} WORK at stake")
+    workers = {name: network.start_worker(name, layers, HONEST_PRICES) for name, layers in RANGES.items()}
+    verifier = network.start_verifier()
     for name, program in workers.items():
         event = program.wait_for("serving", 120)
         console.print(f"  {name} {event['worker']} holds layers {RANGES[name]} at {event['endpoint']}")
@@ -114,52 +97,7 @@ def demonstrate(console: Console, processes: Processes, folder: Path, keep: bool
         leave_running(console, network)
 
 
-def set_up(console: Console, processes: Processes, folder: Path) -> Network:
-    """Chain, contracts, keys, tokens, stake, the model. Independent commands run two at a time."""
-    chain = processes.start("chain", ["efedllm.cli", "chain", "--port", "0", "--block-time", "1", "--json"])
-    rpc = str(chain.wait_for("serving", 30)["rpc"])
-    processes.environment["EFEDLLM_RPC"] = rpc
-    console.print(f"  local chain at {rpc}, a block every second")
-    people = ["client", "treasury", *RANGES, CHEATER, "verifier"]
-    with ThreadPoolExecutor(2) as pool:
-        made = list(
-            pool.map(lambda name: processes.run("keys", "new", "--light", "--data-dir", str(folder / name)), people)
-        )
-    treasury = str(made[1]["keys"][0]["address"])
-    deployment_file = folder / "deployment.json"
-    fee = ["--protocol-fee-bps", str(FEE_BPS), "--fee-recipient", treasury]
-    processes.run("deploy", "--local", "--out", str(deployment_file), *fee)
-    deployment = Deployment.read(deployment_file)
-    console.print(f"  contracts deployed; payments go through {deployment.contracts.channels}")
-    network = Network(processes, folder, deployment, rpc)
-    for name in people:
-        processes.run("fund", "--data-dir", network.data_dir(name))
-    with ThreadPoolExecutor(2) as pool:
-        registered = pool.submit(
-            processes.run, "model", "register", str(MODEL), "--data-dir", network.data_dir("client")
-        )
-        for name in [*RANGES, CHEATER, "verifier"]:
-            role = "verifier" if name == "verifier" else "worker"
-            pool.submit(processes.run, "stake", STAKE, "--role", role, "--data-dir", network.data_dir(name))
-    console.print(f"  model {registered.result()['model_id']} registered; everybody put {STAKE} WORK at stake")
-    return network
-
-
-def join(network: Network, name: str, layers: str, prices: tuple[str, str], cheats: bool = False) -> Program:
-    """Start a worker as its own process."""
-    command = ["tests.support.cheating_worker"] if cheats else ["efedllm.cli", "worker"]
-    options = ["--model", str(MODEL), "--layers", layers, "--data-dir", network.data_dir(name), "--json"]
-    options += ["--prompt-price", prices[0], "--token-price", prices[1]]
-    options += ["--rpc", network.rpc, "--deployment", str(network.folder / "deployment.json")]
-    return network.processes.start(name, [*command, *options])
-
-
-def start_verifier(network: Network) -> Program:
-    options = ["--model", str(MODEL), "--data-dir", network.data_dir("verifier"), "--json"]
-    return network.processes.start("verifier", ["efedllm.cli", "verifier", *options])
-
-
-async def run_jobs(console: Console, network: Network) -> list[Answer]:
+async def run_jobs(console: Console, network: LocalNetwork) -> list[Answer]:
     """Paid requests over the honest workers, then one after a cheaper worker joined that computes something else."""
     processes = network.processes
     answers = []
@@ -169,7 +107,7 @@ async def run_jobs(console: Console, network: Network) -> list[Answer]:
             console.rule(f"{number + 1}. Job {number}: paid, streamed, receipted")
             answers.append(await ask(console, network, client, prompt, temperature, number))
         console.rule(f"{len(JOBS) + 2}. A cheaper worker joins; one bit of its weights is not what it registered")
-        program = join(network, CHEATER, CHEATED_RANGE, CHEAP_PRICES, cheats=True)
+        program = network.start_worker(CHEATER, CHEATED_RANGE, CHEAP_PRICES, ["tests.support.cheating_worker"])
         cheater = await asyncio.to_thread(program.wait_for, "serving", 90)
         console.print(f"  {cheater['worker']} offers layers {CHEATED_RANGE} for half the price; job 1 again:\n")
         prompt, temperature = JOBS[0]
@@ -177,7 +115,9 @@ async def run_jobs(console: Console, network: Network) -> list[Answer]:
     return answers
 
 
-async def ask(console: Console, network: Network, client: Client, prompt: str, temperature: float, seed: int) -> Answer:
+async def ask(
+    console: Console, network: LocalNetwork, client: Client, prompt: str, temperature: float, seed: int
+) -> Answer:
     """One request, its text streamed to this terminal."""
     console.print(prompt, end="", style="bold", markup=False)
     started = time.monotonic()
@@ -196,7 +136,7 @@ async def ask(console: Console, network: Network, client: Client, prompt: str, t
     return Answer(generation.text, generation.cost, [share.worker for share in shares])
 
 
-def settle(console: Console, network: Network) -> None:
+def settle(console: Console, network: LocalNetwork) -> None:
     """Every worker claims what its vouchers pay."""
     console.rule(f"{len(JOBS) + 3}. Workers claim; the beacon draws; the verifier recomputes")
     with ThreadPoolExecutor(2) as pool:
@@ -206,7 +146,7 @@ def settle(console: Console, network: Network) -> None:
             console.print(f"  {name:9} claimed {network.amount(claim['claimed'])}, pending until the window has passed")
 
 
-def watch_verifier(console: Console, network: Network, verifier: Program, answers: list[Answer]) -> dict[str, Any]:
+def watch_verifier(console: Console, network: LocalNetwork, verifier: Program, answers: list[Answer]) -> dict[str, Any]:
     """The verifier checks every receipt and names the cheat. Returns its report; raises DemoError if it is wrong."""
     fault = verifier.wait_for("fault", 90)
     # Everything is drawn here: one receipt per worker and job, the cheat's among them.
@@ -226,7 +166,7 @@ def watch_verifier(console: Console, network: Network, verifier: Program, answer
     return report
 
 
-def withdraw(console: Console, network: Network) -> dict[str, int]:
+def withdraw(console: Console, network: LocalNetwork) -> dict[str, int]:
     """Once the challenge window has passed, workers are paid out. Returns base units by worker."""
     console.rule(f"{len(JOBS) + 4}. The challenge window passes; workers are paid out")
     parameters = network.deployment.parameters
@@ -243,7 +183,7 @@ def withdraw(console: Console, network: Network) -> dict[str, int]:
     return earned
 
 
-def audit(console: Console, network: Network) -> None:
+def audit(console: Console, network: LocalNetwork) -> None:
     """Anybody rebuilds the ledger from events and compares it with the contracts."""
     console.rule(f"{len(JOBS) + 5}. Audit: the ledger from events against the contracts")
     console.file.flush()
@@ -253,7 +193,7 @@ def audit(console: Console, network: Network) -> None:
 
 def summarise(
     console: Console,
-    network: Network,
+    network: LocalNetwork,
     answers: list[Answer],
     report: dict[str, Any],
     earned: dict[str, int],
@@ -271,12 +211,12 @@ def summarise(
     console.print(table)
 
 
-def leave_running(console: Console, network: Network) -> None:
+def leave_running(console: Console, network: LocalNetwork) -> None:
     """The honest network stays until Ctrl-C; these commands play with it from another terminal."""
     for program in network.processes.programs:
         if program.name == CHEATER:
             network.processes.stop(program)
-    start_verifier(network).wait_for("watching", 120)
+    network.start_verifier().wait_for("watching", 120)
     console.rule("The network keeps running until Ctrl-C")
     console.print("In another terminal, in this folder:\n")
     password_file = network.folder / "password"

@@ -1,0 +1,82 @@
+"""A whole network on this machine, for the demo and the end-to-end tests: chain, contracts, people, model, programs."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from efedllm.chain.amounts import format_amount
+from efedllm.chain.deployment import Deployment
+
+from .processes import Processes, Program
+
+PASSWORD = "EFEDLLM_PASSWORD"
+FEE_BPS = 500
+STAKE = "1000"
+
+
+@dataclass
+class LocalNetwork:
+    """What is running. Everybody's data directory lies in `folder` under their name."""
+
+    processes: Processes
+    folder: Path
+    deployment: Deployment
+    rpc: str
+    model: Path
+    model_id: str
+
+    def data_dir(self, name: str) -> str:
+        return str(self.folder / name)
+
+    def amount(self, base_units: str | int) -> str:
+        return f"{format_amount(int(base_units), self.deployment.token_decimals)} {self.deployment.token_symbol}"
+
+    def start_worker(
+        self, name: str, layers: str, prices: tuple[str, str], command: Sequence[str] = ("efedllm.cli", "worker")
+    ) -> Program:
+        """A worker as its own process; `command` may name another program with the same options."""
+        options = ["--model", str(self.model), "--layers", layers, "--data-dir", self.data_dir(name), "--json"]
+        options += ["--prompt-price", prices[0], "--token-price", prices[1]]
+        options += ["--rpc", self.rpc, "--deployment", str(self.folder / "deployment.json")]
+        return self.processes.start(name, [*command, *options])
+
+    def start_verifier(self) -> Program:
+        options = ["--model", str(self.model), "--data-dir", self.data_dir("verifier"), "--json"]
+        return self.processes.start("verifier", ["efedllm.cli", "verifier", *options])
+
+
+def set_up(processes: Processes, folder: Path, model: Path, workers: Sequence[str]) -> LocalNetwork:
+    """Chain, keys, contracts, money, model, stake, for a client, a treasury, a verifier and these workers.
+
+    Commands that do not need each other run two at a time.
+    """
+    chain = processes.start("chain", ["efedllm.cli", "chain", "--port", "0", "--block-time", "1", "--json"])
+    people = ["client", "treasury", "verifier", *workers]
+    with ThreadPoolExecutor(2) as pool:
+        made = pool.map(lambda name: processes.run("keys", "new", "--light", "--data-dir", str(folder / name)), people)
+        addresses = {name: result["keys"][0]["address"] for name, result in zip(people, made, strict=True)}
+    rpc = str(chain.wait_for("serving", 30)["rpc"])
+    processes.environment["EFEDLLM_RPC"] = rpc
+    fee = ["--protocol-fee-bps", str(FEE_BPS), "--fee-recipient", addresses["treasury"]]
+    processes.run("deploy", "--local", "--out", str(folder / "deployment.json"), *fee)
+    processes.run("fund", *addresses.values(), "--data-dir", str(folder / "client"))
+    for name in workers_and_verifier(workers):
+        processes.run("fund", "--work", "0", "--data-dir", str(folder / name))
+    with ThreadPoolExecutor(2) as pool:
+        client = str(folder / "client")
+        registered = pool.submit(processes.run, "model", "register", str(model), "--data-dir", client)
+        staked = [
+            pool.submit(processes.run, "stake", STAKE, "--role", role, "--data-dir", str(folder / name))
+            for name, role in workers_and_verifier(workers).items()
+        ]
+        for future in staked:
+            future.result()
+    model_id = str(registered.result()["model_id"])
+    deployment = Deployment.read(folder / "deployment.json")
+    return LocalNetwork(processes, folder, deployment, rpc, model, model_id)
+
+
+def workers_and_verifier(workers: Sequence[str]) -> dict[str, str]:
+    """Roles by name."""
+    return {**dict.fromkeys(workers, "worker"), "verifier": "verifier"}
