@@ -202,11 +202,8 @@ class Session:
         payers = [_Payer(self, shard) for shard in range(len(self._peers))]
         try:
             await self._follow(checker, payers)
-        except EfedllmError as error:
-            # Whoever worked right up to here is paid; from a liar on, nothing more is.
-            liar = self._shard_of(error) if isinstance(error, Violation) else len(payers)
-            for payer in payers[liar:]:
-                payer.drop()
+        except EfedllmError:
+            # What passed every check before is owed; from a liar on, nothing passes any more.
             await asyncio.gather(*(payer.finish() for payer in payers), return_exceptions=True)
             raise
         await asyncio.gather(*(payer.finish() for payer in payers))
@@ -233,11 +230,14 @@ class Session:
                     continue
                 last = self._peers[-1].worker
                 raise WorkerFailed(last, "silent", f"no token came for {timeouts.stall:g} s: ask again") from error
-            await self._take(checker, shard, message)
-            for approved in checker.take():
-                payers[approved.shard].add(approved)
+            if isinstance(message, WorkerFailed):
+                raise await self._explain(checker, payers, shard, message)
+            await self._take(checker, payers, shard, message)
 
-    async def _take(self, checker: Checker, shard: int, message: Message | EfedllmError) -> None:
+    async def _take(
+        self, checker: Checker, payers: "list[_Payer]", shard: int, message: Message | EfedllmError
+    ) -> None:
+        """What one message changes, and what may be paid because of it."""
         worker = self._peers[shard].worker
         match message:
             case Token():
@@ -251,33 +251,40 @@ class Session:
                     checker.rotate(shard, await self._network.hot_key(worker))
             case Cancel():
                 checker.cancelled = True
-            case WorkerFailed():
-                raise await self._explain(checker, shard, message)
             case EfedllmError():
                 raise message
             case _:
-                raise Violation(worker, f"it sent a {type(message).__name__.lower()} message to a client")
+                raise Violation(worker, f"it sent a message that no client expects ({type(message).__name__})")
+        for approved in checker.take():
+            payers[approved.shard].add(approved)
 
     def _is_complete(self, checker: Checker) -> bool:
         final = self.shown.final
         return final is not None and all(checker.latest(shard) == final for shard in range(len(self._peers)))
 
-    async def _explain(self, checker: Checker, shard: int, failure: WorkerFailed) -> EfedllmError:
-        """The first failure that arrives is often the echo of another one: wait a moment for that."""
-        failures: list[tuple[int, WorkerFailed]] = [(shard, failure)]
+    async def _explain(
+        self, checker: Checker, payers: "list[_Payer]", shard: int, failure: WorkerFailed
+    ) -> EfedllmError:
+        """The first failure that arrives is often the echo of another one, and may overtake what explains it: wait for
+        that a moment. Raises Violation if it shows one."""
+        failures = [(shard, failure)]
         deadline = time.monotonic() + self._timeouts.grace
-        while failures[-1][1].code in _SECONDARY and (left := deadline - time.monotonic()) > 0:
+        while True:
+            for at, refusal in failures:
+                if refusal.code == "receipt" and (violation := checker.refused(at)) is not None:
+                    return violation
+            if failures[-1][1].code not in (*_SECONDARY, "receipt"):
+                break
             try:
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
                     at, message = await self._inbox.get()
             except TimeoutError:
                 break
             if isinstance(message, WorkerFailed):
                 failures.append((at, message))
-        at, primary = min(failures, key=lambda item: item[1].code in _SECONDARY)
-        if primary.code == "receipt" and (violation := checker.refused(at)) is not None:
-            return violation
-        return primary
+            else:
+                await self._take(checker, payers, at, message)
+        return min((failed for _, failed in failures), key=lambda failed: failed.code in _SECONDARY)
 
     def _shard_of(self, violation: Violation) -> int:
         return next(shard for shard, offer in enumerate(self.job.offers) if offer.worker == violation.worker)
@@ -306,10 +313,6 @@ class _Payer:
         self._waiting = approved
         if self._task is None or (self._task.done() and not self._task.exception()):
             self._task = asyncio.create_task(self._pay())
-
-    def drop(self) -> None:
-        """Pay nothing more than what is already signed."""
-        self._waiting = None
 
     async def finish(self) -> None:
         """Wait until everything is credited. Raises what went wrong."""

@@ -4,6 +4,7 @@ Every digest is computed a second time by eth_account's EIP-712 encoder and ever
 files do not merely repeat what `efedllm.protocol` says. Solidity and Python tests read them.
 """
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -289,7 +290,7 @@ def drawing_vectors() -> dict[str, Any]:
         policy = drawing.DrawPolicy(rate, slash, 5000)
         leaves = [
             Leaf(digest_of(f"request {i}"), digest_of(f"leaf {i}"), *pair)
-            for i, pair in enumerate(zip(bounds, bounds[1:], strict=False))
+            for i, pair in enumerate(itertools.pairwise(bounds))
         ]
         entry = claims.Entry(
             claims.channel_id(PAYER.address, COLD_A.address, SESSION.address),
