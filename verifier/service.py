@@ -83,7 +83,7 @@ class Verifier:
 
     async def follow(self) -> None:
         """Enter the claims of all blocks confirmed since the last pass."""
-        store, reader = self._parts.store, self._parts.chain.events()
+        store, reader = self._parts.store, self._parts.chain.events("Channels")
         while True:
             at = store.cursor()
             try:

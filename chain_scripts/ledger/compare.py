@@ -1,0 +1,135 @@
+"""Holds the ledger against what the contracts say at one block."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from efedllm.chain.channels import Account as WorkerAccount
+from efedllm.chain.channels import Channel, Claim
+from efedllm.chain.stake_registry import Participant
+
+from .difference import Difference
+from .fold import Rules
+from .state import FEES, Account, ChannelKey, ClaimKey, Ledger, channel_account
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """State of the contracts at `block`: of everything the ledger knows, and all that ever registered."""
+
+    block: int
+    channels: Mapping[ChannelKey, Channel]
+    accounts: Mapping[str, WorkerAccount]
+    claims: Mapping[ClaimKey, Claim]
+    participants: Mapping[str, Participant]
+    fees: int
+    balances: Mapping[str, int]
+
+
+def compare(ledger: Ledger, snapshot: Snapshot, rules: Rules) -> list[Difference]:
+    """Every field in which the contracts differ from the ledger, what is wrong in the events themselves first."""
+    return [
+        *ledger.differences,
+        *_channels(ledger, snapshot),
+        *_accounts(ledger, snapshot),
+        *_claims(ledger, snapshot),
+        *_participants(ledger, snapshot),
+        *_tokens(ledger, snapshot, rules),
+    ]
+
+
+def surplus(ledger: Ledger, contract: str, kinds: tuple[str, ...]) -> int:
+    """Tokens in a contract that nobody has a claim to: sent there without a deposit."""
+    return ledger.tokens[contract] - ledger.sum(*kinds)
+
+
+CHANNELS_KINDS = ("channel", "pending", "earnings", "fees")
+STAKE_KINDS = ("stake", "unbonding")
+
+
+def _channels(ledger: Ledger, snapshot: Snapshot) -> Iterator[Difference]:
+    for key, state in ledger.channels.items():
+        yield from _fields(str(key), state, snapshot.channels[key], ("deposit", "claimed", "closing_at", "epoch"))
+        available = ledger.balances[channel_account(key)]
+        if available != state.deposit - state.claimed:
+            yield Difference(str(key), "available", available, state.deposit - state.claimed)
+
+
+def _accounts(ledger: Ledger, snapshot: Snapshot) -> Iterator[Difference]:
+    for worker, found in snapshot.accounts.items():
+        expected = {
+            "next": ledger.next_claim.get(worker, 0),
+            "pending": ledger.balances.get(Account("pending", worker), 0),
+            "earnings": ledger.balances.get(Account("earnings", worker), 0),
+        }
+        for name, value in expected.items():
+            if value != getattr(found, name):
+                yield Difference(f"worker {worker}", name, value, getattr(found, name))
+
+
+def _claims(ledger: Ledger, snapshot: Snapshot) -> Iterator[Difference]:
+    for key, found in snapshot.claims.items():
+        state = ledger.claims.get(key)
+        if state is None:
+            yield Difference(str(key), "made", False, True)
+            continue
+        expected = {
+            "amount": state.pending,
+            "block_number": state.origin.block_number,
+            "frozen": state.frozen,
+            "commitment": state.commitment,
+        }
+        for name, value in expected.items():
+            if value != getattr(found, name):
+                yield Difference(str(key), name, value, getattr(found, name))
+    by_worker: dict[str, int] = {}
+    for key, state in ledger.claims.items():
+        by_worker[key.worker] = by_worker.get(key.worker, 0) + state.pending
+    for worker, pending in by_worker.items():
+        if pending != ledger.balances[Account("pending", worker)]:
+            yield Difference(f"worker {worker}", "sum of claims", ledger.balances[Account("pending", worker)], pending)
+
+
+def _participants(ledger: Ledger, snapshot: Snapshot) -> Iterator[Difference]:
+    for address in sorted(ledger.participants.keys() | snapshot.participants.keys()):
+        where = f"participant {address}"
+        state, found = ledger.participants.get(address), snapshot.participants.get(address)
+        if state is None or found is None:
+            yield Difference(where, "registered", state is not None, found is not None)
+            continue
+        expected = {
+            "stake": ledger.balances.get(Account("stake", address), 0),
+            "unbonding": ledger.balances.get(Account("unbonding", address), 0),
+        }
+        for name, value in expected.items():
+            if value != getattr(found, name):
+                yield Difference(where, name, value, getattr(found, name))
+        yield from _fields(where, state, found, ("role", "jailed", "unbonding_since"))
+        # Which of two keys signs depends on the clock; with one there is no doubt.
+        if not state.rotated and [found.hot_key] != state.hot_keys:
+            yield Difference(where, "hot_key", state.hot_keys[0] if state.hot_keys else None, found.hot_key)
+
+
+def _tokens(ledger: Ledger, snapshot: Snapshot, rules: Rules) -> Iterator[Difference]:
+    if ledger.balances[FEES] != snapshot.fees:
+        yield Difference("protocol", "fees", ledger.balances[FEES], snapshot.fees)
+    paid_out = {
+        rules.channels: ledger.moved("ChannelClosed", "EarningsWithdrawn", "FeesWithdrawn", "Transfer"),
+        rules.stake_registry: ledger.moved("StakeWithdrawn", "Slashed"),
+    }
+    kinds = {rules.channels: ("Channels", CHANNELS_KINDS), rules.stake_registry: ("StakeRegistry", STAKE_KINDS)}
+    for contract, (name, held) in kinds.items():
+        where = f"{name} {contract}"
+        if ledger.tokens[contract] != snapshot.balances[contract]:
+            yield Difference(where, "token balance", ledger.tokens[contract], snapshot.balances[contract])
+        owed = ledger.sum(*held)
+        if snapshot.balances[contract] < owed:
+            yield Difference(where, "token balance", f"at least the {owed} it owes", snapshot.balances[contract])
+        # A slash that the token refuses to send stays in the contract.
+        if ledger.sent_out[contract] > paid_out[contract]:
+            yield Difference(where, "tokens sent out", paid_out[contract], ledger.sent_out[contract])
+
+
+def _fields(where: str, expected: object, found: object, names: tuple[str, ...]) -> Iterator[Difference]:
+    for name in names:
+        if getattr(expected, name) != getattr(found, name):
+            yield Difference(where, name, getattr(expected, name), getattr(found, name))

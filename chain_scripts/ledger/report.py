@@ -1,0 +1,159 @@
+"""The outcome of an audit, for people and for programs."""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from efedllm.chain.errors import ChainError
+
+from .collect import Collected
+from .compare import CHANNELS_KINDS, STAKE_KINDS, Snapshot, surplus
+from .difference import Difference
+from .fold import Rules
+from .state import Ledger
+from .vouchers import VoucherCheck
+
+Show = Callable[[int], str]
+"""Base units as people read them."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Everything that was rebuilt, read and compared."""
+
+    rules: Rules
+    ledger: Ledger
+    snapshot: Snapshot
+    vouchers: VoucherCheck
+    collected: Collected
+    differences: tuple[Difference, ...]
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.differences else 0
+
+    def lines(self) -> list[tuple[str, int, int]]:
+        """Sums by the events, and the same as the contracts have them."""
+        ledger, snapshot, rules = self.ledger, self.snapshot, self.rules
+        channels, accounts = snapshot.channels.values(), snapshot.accounts.values()
+        participants = snapshot.participants.values()
+        return [
+            ("in channels, not claimed", ledger.sum("channel"), sum(c.deposit - c.claimed for c in channels)),
+            ("pending claims", ledger.sum("pending"), sum(account.pending for account in accounts)),
+            ("earnings", ledger.sum("earnings"), sum(account.earnings for account in accounts)),
+            ("protocol fees", ledger.sum("fees"), snapshot.fees),
+            ("tokens of Channels", ledger.tokens[rules.channels], snapshot.balances[rules.channels]),
+            ("stake", ledger.sum("stake"), sum(one.stake for one in participants)),
+            ("unbonding stake", ledger.sum("unbonding"), sum(one.unbonding for one in participants)),
+            ("tokens of StakeRegistry", ledger.tokens[rules.stake_registry], snapshot.balances[rules.stake_registry]),
+        ]
+
+    def moved(self) -> dict[str, int]:
+        """What went through the contracts since they exist, base units."""
+        ledger = self.ledger
+        return {
+            "deposited": ledger.moved("ChannelFunded"),
+            "refunded": ledger.moved("ChannelClosed"),
+            "claimed": ledger.moved("Claimed"),
+            "released": ledger.moved("Released"),
+            "earnings_withdrawn": ledger.moved("EarningsWithdrawn"),
+            "fees_withdrawn": ledger.moved("FeesWithdrawn"),
+            "forfeited": ledger.moved("Forfeited"),
+            "staked": ledger.moved("Staked"),
+            "stake_withdrawn": ledger.moved("StakeWithdrawn"),
+            "slashed": ledger.moved("Slashed"),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        collected = self.collected
+        names = ("channels", "pending", "earnings", "fees", "channels_tokens", "stake", "unbonding", "stake_tokens")
+        return {
+            "ok": not self.differences,
+            "block": self.snapshot.block,
+            "events": self.ledger.events,
+            "channels": len(self.ledger.channels),
+            "claims": len(self.ledger.claims),
+            "vouchers": {"checked": len(self.vouchers.paid), "unavailable_claims": len(self.vouchers.unavailable)},
+            "receipts": {
+                "paid": collected.receipts,
+                "checked": collected.receipts - min(collected.unavailable, collected.receipts),
+                "unavailable": collected.unavailable,
+                "records_checked": collected.records,
+                "records_unavailable": collected.unavailable_records,
+            },
+            "unavailable": [{"book": book, "reason": reason} for book, reason in collected.silent.items()],
+            "balances": {
+                name: {"events": str(by_events), "contracts": str(by_contracts)}
+                for name, (_, by_events, by_contracts) in zip(names, self.lines(), strict=True)
+            },
+            "moved": {name: str(amount) for name, amount in self.moved().items()},
+            "differences": [difference.to_json() for difference in self.differences],
+        }
+
+    def to_text(self, show: Show, width: int | None = None) -> str:
+        """Tables as a terminal shows them, with colours only if it has them."""
+        console = Console(file=StringIO(), width=width, force_terminal=False, highlight=False)
+        console.print(self._balances(show))
+        collected, paid = self.collected, len(self.vouchers.paid)
+        console.print(f"{self.ledger.events} events, {len(self.ledger.claims)} claims")
+        console.print(f"{paid} vouchers checked{_but(len(self.vouchers.unavailable), 'claims without their vouchers')}")
+        checked = max(0, collected.receipts - collected.unavailable)
+        console.print(f"{checked} receipts checked against their roots{_but(collected.unavailable, 'unavailable')}")
+        if collected.records or collected.unavailable_records:
+            more = _but(collected.unavailable_records, "unavailable")
+            console.print(f"{collected.records} records checked against their receipts{more}")
+        for book, reason in collected.silent.items():
+            console.print(f"unavailable: {book}: {reason}", markup=False, soft_wrap=True)
+        if self.differences:
+            console.print(self._differences())
+        count = len(self.differences)
+        console.print("the ledger adds up" if not count else f"{count} DIFFERENCE{'S' if count > 1 else ''}")
+        file = console.file
+        assert isinstance(file, StringIO)
+        return file.getvalue().rstrip()
+
+    def _balances(self, show: Show) -> Table:
+        table = Table(title=f"Ledger at block {self.snapshot.block}")
+        for heading in ("", "by events", "by contracts", ""):
+            table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+        for name, by_events, by_contracts in self.lines():
+            table.add_row(name, show(by_events), show(by_contracts), "=" if by_events == by_contracts else "DIFFERS")
+        for name, contract, kinds in (
+            ("Channels", self.rules.channels, CHANNELS_KINDS),
+            ("StakeRegistry", self.rules.stake_registry, STAKE_KINDS),
+        ):
+            if extra := surplus(self.ledger, contract, kinds):
+                table.add_row(f"owed to nobody in {name}", show(extra), "", "")
+        return table
+
+    def _differences(self) -> Table:
+        table = Table(title="Differences")
+        for heading in ("account", "field", "should be", "is"):
+            table.add_column(heading, overflow="fold")
+        for difference in self.differences:
+            table.add_row(*(str(value) for value in difference.to_json().values()))
+        return table
+
+
+def write_csv(ledger: Ledger, path: Path) -> None:
+    """The ledger, a posting a line, amounts in base units. Raises ChainError if the file cannot be written."""
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(("block", "log_index", "transaction", "event", "from", "to", "amount", "detail"))
+            for posting in ledger.postings:
+                origin = posting.origin
+                place = (origin.block_number, origin.log_index, "0x" + origin.transaction_hash.hex())
+                writer.writerow((*place, posting.event, posting.source, posting.target, posting.amount, posting.detail))
+    except OSError as error:
+        raise ChainError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _but(count: int, what: str) -> str:
+    return f", {count} {what}" if count else ""

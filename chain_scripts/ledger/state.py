@@ -1,0 +1,131 @@
+"""What the events say: who owns what, in base units, and the state of every channel, claim and participant."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from efedllm.chain.events import Origin
+from efedllm.chain.stake_registry import Role
+from efedllm.protocol.claims import Entry
+
+from .difference import Difference
+
+
+class ChannelKey(NamedTuple):
+    payer: str
+    worker: str
+    session_key: str
+
+    def __str__(self) -> str:
+        return f"channel {self.payer} -> {self.worker} (key {self.session_key})"
+
+
+class ClaimKey(NamedTuple):
+    worker: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"claim {self.number} of {self.worker}"
+
+
+class Account(NamedTuple):
+    """Where money lies. `kind`: wallet, channel, pending, earnings, fees, stake or unbonding."""
+
+    kind: str
+    owner: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.owner}" if self.owner else self.kind
+
+
+@dataclass(frozen=True)
+class Posting:
+    """`amount` base units went from `source` to `target`: one line of the ledger."""
+
+    origin: Origin
+    event: str
+    source: Account
+    target: Account
+    amount: int
+    detail: str = ""
+
+
+@dataclass
+class ChannelState:
+    """As in the contract: amounts of the current epoch; `closing_at` in unix seconds, 0 while open."""
+
+    deposit: int = 0
+    claimed: int = 0
+    closing_at: int = 0
+    epoch: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a claim took from one channel, with the channel's epoch and deposit at that time."""
+
+    channel: ChannelKey
+    epoch: int
+    deposit: int
+    entry: Entry
+
+
+@dataclass
+class ClaimState:
+    """A claim; `pending` of its `amount` is not released or forfeited yet."""
+
+    origin: Origin
+    amount: int
+    pending: int
+    commitment: bytes
+    parts: tuple[Part, ...]
+    frozen: bool = False
+
+
+@dataclass
+class ParticipantState:
+    role: Role = Role.NONE
+    unbonding_since: int = 0
+    jailed: bool = False
+    hot_keys: list[str] = field(default_factory=list)
+    rotated: bool = False
+    endpoint: str = ""
+
+
+@dataclass
+class Ledger:
+    """Everything the events say. `balances` add up to zero by construction; wallets are the world outside."""
+
+    balances: dict[Account, int] = field(default_factory=lambda: defaultdict(int))
+    channels: dict[ChannelKey, ChannelState] = field(default_factory=lambda: defaultdict(ChannelState))
+    channel_ids: dict[bytes, ChannelKey] = field(default_factory=dict)
+    claims: dict[ClaimKey, ClaimState] = field(default_factory=dict)
+    next_claim: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    participants: dict[str, ParticipantState] = field(default_factory=lambda: defaultdict(ParticipantState))
+    tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Balance of each of our contracts by the token's own transfers."""
+    sent_out: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Tokens that left each of our contracts by the token's own transfers."""
+    postings: list[Posting] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    """What is wrong in the events themselves."""
+    events: int = 0
+
+    def sum(self, *kinds: str) -> int:
+        """Base units in all accounts of these kinds."""
+        return sum(amount for account, amount in self.balances.items() if account.kind in kinds)
+
+    def moved(self, *events: str) -> int:
+        """Base units that postings of these events moved in all."""
+        return sum(posting.amount for posting in self.postings if posting.event in events)
+
+
+def wallet(owner: str) -> Account:
+    return Account("wallet", owner)
+
+
+def channel_account(key: ChannelKey) -> Account:
+    return Account("channel", "/".join(key))
+
+
+FEES = Account("fees")

@@ -1,0 +1,229 @@
+"""The ledger from events: an honest history adds up; whatever is planted in a copy of it is found and named."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chain_scripts.ledger.compare import Snapshot, compare, surplus
+from chain_scripts.ledger.fold import Rules, fold
+from chain_scripts.ledger.report import write_csv
+from chain_scripts.ledger.state import ChannelKey, ClaimKey
+from efedllm.chain import events as e
+from efedllm.chain.events import Event
+from efedllm.chain.stake_registry import Role
+
+from .ledger_events import (
+    ALICE,
+    BOB,
+    CHANNELS,
+    KEY,
+    OTHER,
+    RULES,
+    STAKES,
+    VERIFIER,
+    WORKER,
+    History,
+    honest_history,
+    honest_snapshot,
+    without,
+)
+
+
+def found(events: list[Event], snapshot: Snapshot, rules: Rules = RULES) -> list[str]:
+    return [str(difference) for difference in compare(fold(events, rules), snapshot, rules)]
+
+
+def test_fold_of_an_honest_history_equals_the_contracts() -> None:
+    history = honest_history()
+    ledger = fold(history.events, RULES)
+    assert compare(ledger, honest_snapshot(history), RULES) == []
+    assert sum(ledger.balances.values()) == 0
+    assert surplus(ledger, CHANNELS, ("channel", "pending", "earnings", "fees")) == 0
+    assert surplus(ledger, STAKES, ("stake", "unbonding")) == 0
+    assert {type(event) for event in history.events} >= {
+        kind for kinds in e.KINDS.values() for kind in kinds
+    } - {e.ModelRegistered, e.ServiceUpdated, e.ServiceEnded, e.BeaconRecorded}  # fmt: skip
+
+
+MOVES_SOMETHING = [
+    at
+    for at, event in enumerate(honest_history().events)
+    # Frozen and unfrozen claims apart, every event leaves a trace; a rotation only decides who signs.
+    if not isinstance(event, e.HotKeyRotation)
+]
+
+
+@pytest.mark.parametrize("at", MOVES_SOMETHING)
+def test_compare_finds_every_missing_event(at: int) -> None:
+    history = honest_history()
+    events = history.events[:at] + history.events[at + 1 :]
+    assert found(events, honest_snapshot(history)), f"nobody misses {history.events[at]}"
+
+
+@pytest.mark.parametrize(
+    "at", [at for at, event in enumerate(honest_history().events) if not isinstance(event, e.Frozen | e.Jailed)]
+)
+def test_compare_finds_every_repeated_event(at: int) -> None:
+    history = honest_history()
+    events = history.events[: at + 1] + history.events[at:]
+    if isinstance(history.events[at], e.CloseRequested | e.HotKeyRotation):
+        assert fold(events, RULES).balances == fold(history.events, RULES).balances
+    else:
+        assert found(events, honest_snapshot(history))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"channels": {"deposit": 401}}, f"channel {ALICE} -> {WORKER} (key {KEY}): deposit is 401, should be 400"),
+        ({"channels": {"claimed": 221}}, "claimed is 221, should be 220"),
+        ({"channels": {"closing_at": 1}}, "closing_at is 1, should be 0"),
+        ({"channels": {"epoch": 1}}, "epoch is 1, should be 0"),
+        ({"accounts": {"pending": 51}}, f"worker {WORKER}: pending is 51, should be 50"),
+        ({"accounts": {"earnings": 1}}, f"worker {WORKER}: earnings is 1, should be 0"),
+        ({"accounts": {"next": 3}}, f"worker {WORKER}: next is 3, should be 2"),
+        ({"claims": {"amount": 49}}, f"claim 1 of {WORKER}: amount is 49, should be 50"),
+        ({"claims": {"frozen": False}}, f"claim 1 of {WORKER}: frozen is False, should be True"),
+        ({"claims": {"commitment": bytes(32)}}, f"claim 1 of {WORKER}: commitment is 0x{'00' * 32}"),
+        ({"claims": {"block_number": 1}}, f"claim 1 of {WORKER}: block_number is 1"),
+        ({"participants": {"stake": 1}}, f"participant {WORKER}: stake is 1, should be 0"),
+        ({"participants": {"unbonding": 0}}, f"participant {WORKER}: unbonding is 0, should be 100"),
+        ({"participants": {"unbonding_since": 1}}, f"participant {WORKER}: unbonding_since is 1, should be 7200"),
+        ({"participants": {"jailed": False}}, f"participant {WORKER}: jailed is False, should be True"),
+        ({"participants": {"role": Role.VERIFIER}}, f"participant {WORKER}: role is 2, should be 1"),
+        ({"participants": {"hot_key": ALICE}}, f"participant {WORKER}: hot_key is {ALICE}"),
+    ],
+)
+def test_compare_names_a_wrong_field_of_the_contracts(change: dict[str, dict[str, Any]], named: str) -> None:
+    history = honest_history()
+    snapshot = honest_snapshot(history)
+    ((table, values),) = change.items()
+    entries = dict(getattr(snapshot, table))
+    key = next(iter(entries))
+    entries[key] = replace(entries[key], **values)
+    (difference,) = found(history.events, replace(snapshot, **{table: entries}))
+    assert named in difference
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"fees": 2}, "protocol: fees is 2, should be 1"),
+        ({"balances": {CHANNELS: 501, STAKES: 1800}}, f"Channels {CHANNELS}: token balance is 501, should be 500"),
+        ({"balances": {CHANNELS: 500, STAKES: 1799}}, f"StakeRegistry {STAKES}: token balance is 1799, should be 1800"),
+        ({"participants": {}}, "registered is False, should be True"),
+    ],
+)
+def test_compare_names_a_wrong_sum_of_the_contracts(change: dict[str, Any], named: str) -> None:
+    history = honest_history()
+    assert any(named in line for line in found(history.events, replace(honest_snapshot(history), **change)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "named"),
+    [
+        (e.ChannelFunded, {"amount": 99}, "deposit is 100, should be 99"),
+        (e.ChannelFunded, {"epoch": 7}, "epoch is 7, should be 0"),
+        (e.ChannelClosed, {"refund": 5}, "refund is 5, should be 0"),
+        (e.Claimed, {"amount": 181}, f"claim 0 of {WORKER}: amount is 181, should be 180"),
+        (e.Claimed, {"commitment": bytes(32)}, f"claim 0 of {WORKER}: commitment is 0x00"),
+        (e.Claimed, {"worker": VERIFIER}, f"claim 0 of {VERIFIER}, channel id 0x"),
+        (e.Released, {"fee": 8}, f"claim 0 of {WORKER}, Released in block"),
+        (e.Released, {"amount": 179}, "amount is 179, should be 180"),
+        (e.EarningsWithdrawn, {"amount": 170}, "amount is 170, should be 171"),
+        (e.FeesWithdrawn, {"amount": 10}, "amount is 10, should be 9"),
+        (e.Forfeited, {"amount": 1000}, "amount is 1000, should be at most 100"),
+        (e.Staked, {"amount": 1001}, "stake is 1000, should be 1001"),
+        (e.Slashed, {"taken": 1401}, "taken is 1401, should be 1400"),
+        (e.StakeWithdrawn, {"amount": 299}, "amount is 299, should be 300"),
+    ],
+)
+def test_fold_names_an_event_that_breaks_a_rule(kind: type[Event], changes: dict[str, Any], named: str) -> None:
+    history = honest_history()
+    at = next(at for at, event in enumerate(history.events) if isinstance(event, kind))
+    events = [*history.events]
+    events[at] = replace(events[at], **changes)
+    lines = found(events, honest_snapshot(history))
+    assert any(named in line for line in lines), lines
+
+
+def test_fold_names_a_double_claim() -> None:
+    """The same part of a channel, claimed twice under another number."""
+    history = honest_history()
+    history.claim(WORKER, 2, (ALICE, 120, 220))
+    lines = [str(one) for one in fold(history.events, RULES).differences]
+    assert any(f"claim 2 of {WORKER}" in line and "from is 120, should be 220" in line for line in lines)
+
+
+def test_fold_names_a_claim_beyond_the_deposit() -> None:
+    history = honest_history()
+    history.claim(WORKER, 2, (ALICE, 220, 401))
+    lines = [str(one) for one in fold(history.events, RULES).differences]
+    assert any("to is 401, should be at most 400" in line for line in lines)
+
+
+def test_fold_names_a_release_of_a_frozen_claim() -> None:
+    history = honest_history()
+    history.then((e.Released, (WORKER, 1, 50, 2)))
+    assert any("frozen is True, should be False" in str(one) for one in fold(history.events, RULES).differences)
+
+
+def test_compare_names_a_wrong_protocol_fee() -> None:
+    history = honest_history()
+    lines = found(history.events, honest_snapshot(history), replace(RULES, fee_bps=600))
+    assert any("fee is 9, should be 10" in line for line in lines)
+
+
+def test_compare_names_tokens_that_left_without_a_reason() -> None:
+    history = honest_history()
+    history.then((e.Transfer, (CHANNELS, BOB, 7)))
+    snapshot = replace(honest_snapshot(history), balances={CHANNELS: 493, STAKES: 1800})
+    lines = found(history.events, snapshot)
+    assert any("tokens sent out is 227, should be 220" in line for line in lines)
+    assert any("token balance is 493, should be at least the 500 it owes" in line for line in lines)
+
+
+def test_compare_allows_tokens_that_were_only_sent_there() -> None:
+    history = honest_history()
+    history.then((e.Transfer, (BOB, CHANNELS, 7)))
+    snapshot = replace(honest_snapshot(history), balances={CHANNELS: 507, STAKES: 1800})
+    assert found(history.events, snapshot) == []
+    assert surplus(fold(history.events, RULES), CHANNELS, ("channel", "pending", "earnings", "fees")) == 7
+
+
+def test_compare_names_the_account_of_a_missing_event() -> None:
+    history = honest_history()
+
+    def second_deposit(event: Event) -> bool:
+        return isinstance(event, e.ChannelFunded) and event.amount == 300
+
+    lines = found(without(history, second_deposit), honest_snapshot(history))
+    assert any(line.startswith(f"channel {ALICE} -> {WORKER}") and "deposit is 400" in line for line in lines)
+
+
+def test_csv_holds_every_movement_and_balances(tmp_path: Path) -> None:
+    history = honest_history()
+    ledger = fold(history.events, RULES)
+    write_csv(ledger, tmp_path / "ledger.csv")
+    with (tmp_path / "ledger.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(ledger.postings)
+    sums: dict[str, int] = {}
+    for row in rows:
+        sums[row["from"]] = sums.get(row["from"], 0) - int(row["amount"])
+        sums[row["to"]] = sums.get(row["to"], 0) + int(row["amount"])
+    assert sums["earnings of " + OTHER] == 29
+    assert sums["pending of " + WORKER] == 50
+    assert sum(sums.values()) == 0
+    assert rows[0]["event"] == "Staked" and rows[0]["block"] == "102"
+
+
+def test_names_are_readable() -> None:
+    assert str(ClaimKey(WORKER, 4)) == f"claim 4 of {WORKER}"
+    assert str(ChannelKey(ALICE, WORKER, KEY)).startswith(f"channel {ALICE} -> {WORKER}")
+    assert History().events == []
