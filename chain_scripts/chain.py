@@ -26,7 +26,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 def run(arguments: Namespace) -> int:
     from efedllm.chain.local import AnvilProcess
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Both explicitly: a shell lets its background jobs ignore SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     with AnvilProcess.start(arguments.port, arguments.block_time) as anvil:
         if arguments.json:
             event = {"event": "serving", "rpc": anvil.url, "pid": anvil.process.pid, "accounts": anvil.accounts}
