@@ -91,8 +91,11 @@ def decode(data: bytes) -> Frame:
     view = memoryview(data)[HEADER.size :]
     try:
         body = msgpack.unpackb(view[:body_length], raw=False, strict_map_key=True, max_ext_len=0)
+        again = msgpack.packb(body, use_bin_type=True)
     except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise FrameError(f"{known.name} frame: body is not msgpack") from error
+    if again != view[:body_length]:  # msgpack can write the same value in several ways; a changed byte must not pass
+        raise FrameError(f"{known.name} frame: body is not in msgpack's shortest form")
     if not isinstance(body, dict) or not all(isinstance(name, str) for name in body):
         raise FrameError(f"{known.name} frame: body is not a map with string keys")
     return Frame(known, request_id, position, body, view[body_length:])

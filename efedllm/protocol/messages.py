@@ -198,7 +198,12 @@ def parse(frame: Frame) -> Message:
         raise FrameError(f"{frame.kind.name} frame: carries no tensor")
     if frame.kind is Type.OPEN and len(frame.tensor) > 4 * MAX_PROMPT_TOKENS:
         raise FrameError(f"OPEN frame: a prompt has at most {MAX_PROMPT_TOKENS} tokens")
-    return build(frame)
+    message = build(frame)
+    # One message, one frame: what `frame()` would not write, such as a position where none belongs, is refused.
+    written = message.frame()
+    if (frame.request_id, frame.position, frame.body) != (written.request_id, written.position, written.body):
+        raise FrameError(f"{frame.kind.name} frame: header or body are not as this message is written")
+    return message
 
 
 def _integer(frame: Frame, name: str) -> int:
@@ -216,11 +221,11 @@ def _tokens(frame: Frame) -> list[int]:
     return tokens
 
 
-def _token(frame: Frame) -> int:
-    token: int = frame.get("token", int)
-    if not 0 <= token < 1 << 32:
-        raise FrameError("TOKEN frame: token must be uint32")
-    return token
+def _uint(frame: Frame, name: str, bits: int) -> int:
+    value: int = frame.get(name, int)
+    if not 0 <= value < 1 << bits:
+        raise FrameError(f"{frame.kind.name} frame: field {name} must be uint{bits}")
+    return value
 
 
 def _bytes32(frame: Frame, name: str) -> bytes:
@@ -243,7 +248,7 @@ _PARSERS: dict[Type, tuple[set[str], Callable[[Frame], Message]]] = {
     ),
     Type.OPENED: (
         {"epoch", "total", "window"},
-        lambda f: Opened(f.request_id, f.get("epoch", int), _integer(f, "total"), _integer(f, "window")),
+        lambda f: Opened(f.request_id, _uint(f, "epoch", 64), _integer(f, "total"), _integer(f, "window")),
     ),
     Type.CHALLENGE: ({"challenge"}, lambda f: Challenge(_bytes32(f, "challenge"))),
     Type.LINK: (
@@ -254,7 +259,7 @@ _PARSERS: dict[Type, tuple[set[str], Callable[[Frame], Message]]] = {
     Type.ROWS: ({"tokens"}, lambda f: Rows(f.request_id, f.position, _tokens(f), f.tensor)),
     Type.TOKEN: (
         {"token", "reason"},
-        lambda f: Token(f.request_id, f.position, _token(f), f.get("reason", str)),
+        lambda f: Token(f.request_id, f.position, _uint(f, "token", 32), f.get("reason", str)),
     ),
     Type.RECEIPT: (
         {"receipt", "signature"},

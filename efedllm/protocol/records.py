@@ -79,19 +79,30 @@ def pack_leaves(leaves: list[Leaf]) -> bytes:
 
 def unpack_leaves(data: bytes) -> list[Leaf]:
     """Raises ProtocolError unless the leaves are well-formed and lie end to end from 0."""
+    items = _unpack_map(data, {"leaves"})["leaves"]
+    if not isinstance(items, list):
+        raise ProtocolError("leaves: expected a list")
     leaves = []
     at = 0
-    for item in _unpack_map(data, {"leaves"})["leaves"]:
-        try:
-            request_id, receipt_digest, before, after = item
-            leaf = Leaf(bytes(request_id), bytes(receipt_digest), int(before), int(after))
-        except (TypeError, ValueError) as error:
-            raise ProtocolError("leaves: expected [request id, receipt digest, before, after]") from error
-        if len(leaf.request_id) != 32 or len(leaf.receipt_digest) != 32 or leaf.before != at or leaf.after <= at:
+    for item in items:
+        leaf = _leaf(item)
+        if leaf.before != at or leaf.after <= at:
             raise ProtocolError(f"leaves: they do not lie end to end at {at}")
         at = leaf.after
         leaves.append(leaf)
     return leaves
+
+
+def _leaf(item: object) -> Leaf:
+    match item:
+        case [bytes() as request_id, bytes() as digest, str() as before, str() as after]:
+            if len(request_id) == len(digest) == 32 and _is_amount(before) and _is_amount(after):
+                return Leaf(request_id, digest, int(before), int(after))
+    raise ProtocolError("leaves: expected [request id, receipt digest, before, after]")
+
+
+def _is_amount(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 39
 
 
 def _unpack_map(data: bytes, names: set[str]) -> dict[str, Any]:
