@@ -220,21 +220,28 @@ class Service:
     async def _serve_link(self, peer: Peer, message: LinkUp, challenge: bytes) -> None:
         session = await self._session_of(message.request_id)
         await check_link_up(self._context, session.request, message, challenge)
+        if session.upstream_peers:
+            raise SessionError("link", "this link stands already")
+        session.upstream_peers.append(peer)
         if message.role == ROLE_ROWS:
             # Answering only behind the own link means that the first worker starts once the whole path stands.
             await self._until_linked(message.request_id)
-        session.upstream_peers.append(peer)
         await peer.send(Linked(message.request_id))
+        reason = "the link to the worker before this one broke"
         try:
             while (received := await peer.receive()) is not None:
                 if isinstance(received, Failure):
+                    reason = received.message
                     break
                 if isinstance(received, Signed):
                     session.on_upstream_receipt(received)
                 else:
                     await session.inbox.put(received)
+        except EfedllmError as error:
+            reason = str(error)
+            raise
         finally:
-            session.on_upstream_lost()
+            session.on_upstream_lost(reason)
             with contextlib.suppress(asyncio.QueueFull):
                 session.inbox.put_nowait(None)
 

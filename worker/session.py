@@ -62,11 +62,12 @@ class Session:
         self.downstream: Peer | None = None
         self.token_link: Peer | None = None
         self.upstream_peers: list[Peer] = []
-        """Accepted links: rows from the worker before, tokens from the last one."""
+        """The accepted link, one at most: rows from the worker before or, in the first shard, tokens from the last."""
         self.cancelled = False
         self.worked = False
         """Everything is computed, signed and sent; only payment may be missing, so a link that closes is no failure."""
         self._client_gone = False
+        self._lost = ""  # why the accepted link ended
         self._context, self._client = context, client
         self._cache = context.engine.sequence()
         self._commitments = Commitments(prompt)
@@ -139,11 +140,12 @@ class Session:
             )
         future.set_result(message)
 
-    def on_upstream_lost(self) -> None:
-        """The upstream link is gone: what it still owed will not come."""
+    def on_upstream_lost(self, reason: str) -> None:
+        """The accepted link is gone: what it still owed will not come."""
+        self._lost = reason
         for future in self._upstream.values():
             if not future.done():
-                future.set_exception(SessionError("path", "the link to the worker before this one broke"))
+                future.set_exception(SessionError("path", reason))
 
     # working
 
@@ -201,7 +203,7 @@ class Session:
                 while True:
                     message = await self.inbox.get()
                     if message is None:
-                        raise SessionError("path", "the link to the worker before this one broke")
+                        raise SessionError("path", self._lost)
                     return message
         except TimeoutError as error:
             raise SessionError("path", f"nothing came along the path for {self._context.stall_seconds:g} s") from error
