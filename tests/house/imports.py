@@ -28,7 +28,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "worker": _ALL_PARTS,
     "verifier": _ALL_PARTS,
     "chain_scripts": _ALL_PARTS,
-    "benchmarks": _ALL_PARTS,
+    # Like tests they measure programs and are in no wheel.
+    "benchmarks": _ALL_PARTS | {"worker", "verifier"},
     "models": _ALL_PARTS,
     "tools": frozenset(),
 }
