@@ -63,8 +63,11 @@ class Collector:
             try:
                 leaves = await self._source.leaves(endpoint, asked.receiptsRoot)
             except Unanswered as error:
-                found.unavailable += asked.count if asked is vouchers[0] else 1
                 found.silent[str(key)] = str(error)
+                if asked is vouchers[0]:
+                    found.unavailable = asked.count
+                    return found
+                found.unavailable += 1
                 left = left[1:]
                 continue
             differences, left = check_leaves(key, leaves, left)

@@ -100,6 +100,12 @@ class Audit:
         """Tables as a terminal shows them, with colours only if it has them."""
         console = Console(file=StringIO(), width=width, force_terminal=False, highlight=False)
         console.print(self._balances(show))
+        for name, contract, kinds in (
+            ("Channels", self.rules.channels, CHANNELS_KINDS),
+            ("StakeRegistry", self.rules.stake_registry, STAKE_KINDS),
+        ):
+            if extra := surplus(self.ledger, contract, kinds):
+                console.print(f"{show(extra)} in {name} is owed to nobody")
         collected, paid = self.collected, len(self.vouchers.paid)
         console.print(f"{self.ledger.events} events, {len(self.ledger.claims)} claims")
         console.print(f"{paid} vouchers checked{_but(len(self.vouchers.unavailable), 'claims without their vouchers')}")
@@ -121,15 +127,9 @@ class Audit:
     def _balances(self, show: Show) -> Table:
         table = Table(title=f"Ledger at block {self.snapshot.block}")
         for heading in ("", "by events", "by contracts", ""):
-            table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+            table.add_column(heading, justify="right" if heading else "left")
         for name, by_events, by_contracts in self.lines():
             table.add_row(name, show(by_events), show(by_contracts), "=" if by_events == by_contracts else "DIFFERS")
-        for name, contract, kinds in (
-            ("Channels", self.rules.channels, CHANNELS_KINDS),
-            ("StakeRegistry", self.rules.stake_registry, STAKE_KINDS),
-        ):
-            if extra := surplus(self.ledger, contract, kinds):
-                table.add_row(f"owed to nobody in {name}", show(extra), "", "")
         return table
 
     def _differences(self) -> Table:
