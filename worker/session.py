@@ -107,11 +107,13 @@ class Session:
 
     async def on_payment(self, message: Payment) -> None:
         """Check a voucher, keep it, credit it; the caller answers. Raises VoucherError or SessionError."""
+        book = self.account.book
         receipt = self._receipts.get(message.receipt_digest)
-        if receipt is None:
-            raise SessionError("voucher", "the voucher names a receipt that this session did not sign")
+        if receipt is None:  # after a broken connection a client first sends what it signed in an earlier session
+            receipt = await asyncio.to_thread(self._context.store.receipt, message.receipt_digest)
+        if receipt is None or (receipt.payer, receipt.epoch) != (book.payer, book.epoch):
+            raise SessionError("voucher", "the voucher names a receipt that this worker did not sign for this channel")
         async with self.account.lock:
-            book = self.account.book
             signer = eip712.recover(self._context.domain, message.voucher, message.signature)
             if signer != self.account.session_key:
                 raise SessionError("voucher", f"the voucher is signed by {signer}, not by the channel's session key")

@@ -153,6 +153,12 @@ class Store:
                     (upstream[1], receipt.requestId, msgpack.packb(upstream[0].to_wire()), upstream[2]),
                 )
 
+    def receipt(self, digest: bytes) -> Receipt | None:
+        """A receipt that this worker signed."""
+        with self._lock:
+            row = self._db.execute("SELECT receipt FROM receipts WHERE digest = ?", (digest,)).fetchone()
+        return None if row is None else Receipt.from_wire(msgpack.unpackb(row[0]))
+
     def _append_rows(self, request_id: bytes, rows: bytes) -> None:
         path = self._rows / f"{request_id.hex()}.bin"
         try:

@@ -10,14 +10,17 @@ from eth_account import Account
 
 from efedllm.chain.participants import Offer
 from efedllm.client.api import Client
+from efedllm.client.errors import WorkerFailed
 from efedllm.client.generation import Generation
 from efedllm.client.network import ChannelState, Top
+from efedllm.client.peer import Peer
 from efedllm.model.format import Manifest
 from efedllm.model.generate import generate
 from efedllm.model.load import load, read_manifest
 from efedllm.model.shard import Shard
 from efedllm.numerics.backend import select
 from efedllm.numerics.sampling_parameters import SamplingParameters
+from efedllm.protocol.messages import Message, Payment
 from tests.client.memory import MemoryNetwork, client_on, spec_of
 from tests.worker import network as workers
 from tests.worker.network import PROMPT_PRICE, TOKEN_PRICE, WorkerGroup
@@ -144,6 +147,30 @@ async def test_leaving_early_pays_what_was_delivered(built: Path, tmp_path: Path
             assert held.voucher.total == share.cost == share.receipt.receipt.fee
             assert 3 <= share.receipt.receipt.generated < 100
         assert generation.reason == ""
+
+
+async def test_a_voucher_that_was_signed_but_never_sent_is_sent_by_the_next_request(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(built, tmp_path, SPLITS[1]) as (group, _, client):
+        send, payments = Peer.send, 0
+
+        async def break_at_the_third_payment(peer: Peer, message: Message) -> None:
+            nonlocal payments
+            payments += isinstance(message, Payment)
+            if isinstance(message, Payment) and payments == 3:
+                await peer.close()
+            await send(peer, message)
+
+        monkeypatch.setattr(Peer, "send", break_at_the_third_payment)
+        with pytest.raises(WorkerFailed):
+            await read(client.generate(PROMPT, max_tokens=40))
+        generation = client.generate(PROMPT, max_tokens=20)
+        await read(generation)
+        for worker in group.workers:
+            (held,) = worker.store.best_vouchers()
+            assert held.voucher.total == client._payments.channel(worker.address)._book.total
+            assert held.voucher.total > generation.shares[0].cost
 
 
 async def test_a_worker_that_is_gone_is_avoided(built: Path, tmp_path: Path) -> None:
