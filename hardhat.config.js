@@ -32,6 +32,7 @@ export default defineConfig({
   test: {
     solidity: {
       fuzz: { runs: 256 },
+      invariant: { runs: 32, depth: 64, failOnRevert: true },
       fsPermissions: { readDirectory: ["tests/vectors"] },
     },
   },
