@@ -30,7 +30,7 @@ RANGES = {"worker-1": "0:2", "worker-2": "2:4", "worker-3": "4:6", "worker-4": "
 CHEATER, CHEATED_RANGE = "cheater", "4:6"
 HONEST_PRICES = ("0.0001", "0.0004")
 CHEAP_PRICES = ("0.00005", "0.0002")
-JOBS = (("KING RICHARD II:\n", 0.0), ("JULIET:\nO Romeo, ", 0.7), ("First Citizen:\nWhat news? ", 0.8))
+JOBS = (("KING RICHARD II:\n", 0.6), ("JULIET:\nO Romeo, ", 0.7), ("First Citizen:\nWhat news? ", 0.8))
 MAX_TOKENS = 60
 
 
@@ -58,6 +58,8 @@ def main() -> int:
         "EFEDLLM_DEPLOYMENT": str(folder / "deployment.json"),
         "OMP_NUM_THREADS": "1",
     }
+    # Shells start background jobs with Ctrl-C ignored; here it always means: end everything.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with Processes(folder, environment) as processes:
@@ -87,7 +89,11 @@ def demonstrate(console: Console, processes: Processes, folder: Path, keep: bool
         event = program.wait_for("serving", 120)
         console.print(f"  {name} {event['worker']} holds layers {RANGES[name]} at {event['endpoint']}")
     console.print(f"  verifier {verifier.wait_for('watching', 120)['verifier']} watches every claim")
-    answers = asyncio.run(run_jobs(console, network))
+    answers = []
+    for number in range(1, len(JOBS) + 1):
+        console.rule(f"{number + 1}. Job {number}: paid, streamed, receipted")
+        answers.append(asyncio.run(run_job(console, network, number)))
+    answers.append(run_cheated_job(console, network))
     settle(console, network)
     report = watch_verifier(console, network, verifier, answers)
     earned = withdraw(console, network)
@@ -97,28 +103,26 @@ def demonstrate(console: Console, processes: Processes, folder: Path, keep: bool
         leave_running(console, network)
 
 
-async def run_jobs(console: Console, network: LocalNetwork) -> list[Answer]:
-    """Paid requests over the honest workers, then one after a cheaper worker joined that computes something else."""
-    processes = network.processes
-    answers = []
-    client = Client(network.rpc, network.deployment, network.data_dir("client"), processes.environment[PASSWORD])
-    async with client:
-        for number, (prompt, temperature) in enumerate(JOBS, 1):
-            console.rule(f"{number + 1}. Job {number}: paid, streamed, receipted")
-            answers.append(await ask(console, network, client, prompt, temperature, number))
-        console.rule(f"{len(JOBS) + 2}. A cheaper worker joins; one bit of its weights is not what it registered")
-        program = network.start_worker(CHEATER, CHEATED_RANGE, CHEAP_PRICES, ["tests.support.cheating_worker"])
-        cheater = await asyncio.to_thread(program.wait_for, "serving", 90)
-        console.print(f"  {cheater['worker']} offers layers {CHEATED_RANGE} for half the price; job 1 again:\n")
-        prompt, temperature = JOBS[0]
-        answers.append(await ask(console, network, client, prompt, temperature, 1))
-    return answers
+def run_cheated_job(console: Console, network: LocalNetwork) -> Answer:
+    """A cheaper worker joins that computes something else; the first job again goes through it."""
+    console.rule(f"{len(JOBS) + 2}. A cheaper worker joins; one bit of its weights is not what it registered")
+    program = network.start_worker(CHEATER, CHEATED_RANGE, CHEAP_PRICES, ["tests.support.cheating_worker"])
+    cheater = program.wait_for("serving", 90)
+    console.print(f"  {cheater['worker']} offers layers {CHEATED_RANGE} for half the price; job 1 again:\n")
+    return asyncio.run(run_job(console, network, 1))
+
+
+async def run_job(console: Console, network: LocalNetwork, number: int) -> Answer:
+    """One paid request, its text streamed to this terminal."""
+    prompt, temperature = JOBS[number - 1]
+    password = network.processes.environment[PASSWORD]
+    async with Client(network.rpc, network.deployment, network.data_dir("client"), password) as client:
+        return await ask(console, network, client, prompt, temperature, number)
 
 
 async def ask(
     console: Console, network: LocalNetwork, client: Client, prompt: str, temperature: float, seed: int
 ) -> Answer:
-    """One request, its text streamed to this terminal."""
     console.print(prompt, end="", style="bold", markup=False)
     started = time.monotonic()
     generation = client.generate(prompt, max_tokens=MAX_TOKENS, temperature=temperature, seed=seed)
@@ -132,7 +136,9 @@ async def ask(
     console.print(", ".join(f"{share.start}:{share.end} by {share.worker[:8]}" for share in shares))
     for share in shares:
         assert share.receipt is not None
-        console.print(f"  receipt 0x{share.receipt.digest.hex()} for {network.amount(share.cost)}", style="dim")
+        console.print(
+            f"  receipt 0x{share.receipt.digest.hex()} for {network.amount(share.cost)}", style="dim", soft_wrap=True
+        )
     return Answer(generation.text, generation.cost, [share.worker for share in shares])
 
 
