@@ -22,13 +22,14 @@ from efedllm.chain.participants import Offer
 from efedllm.client.contracts import ContractNetwork
 from efedllm.client.errors import ClientError, ModelError, RoutingError, WorkerFailed
 from efedllm.client.generation import Generation, Running
+from efedllm.client.job import Job, Timeouts
 from efedllm.client.model_files import ModelFiles, model_files
 from efedllm.client.network import Network
 from efedllm.client.payments import Payments
 from efedllm.client.peer import UNREACHABLE
 from efedllm.client.routing import Route, cheapest
 from efedllm.client.sampling import sampling_of, seed_of, stop_ids_of
-from efedllm.client.session import Job, Session, Timeouts
+from efedllm.client.session import Session
 from efedllm.client.store import Store, store_path
 from efedllm.options import DEFAULT_DATA_DIR, DEFAULT_RPC
 from efedllm.protocol import eip712
@@ -301,6 +302,3 @@ class Client:
 
         chain = await self._stack.enter_async_context(await Chain.connect(self._rpc, self._deployment))
         return Access(ContractNetwork(chain, payer, cold), signer)
-
-
-__all__ = ["Client", "ClientError", "Generation", "Spending"]

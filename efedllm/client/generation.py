@@ -31,7 +31,7 @@ class Share:
     receipt: Approved | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Running:
     """An accepted request and the task that serves it."""
 
@@ -83,10 +83,16 @@ class Generation:
         """What each worker of the path got so far, in path order."""
         if self._running is None:
             return []
-        job, receipts = self._running.session.job, self._running.session.receipts
+        session = self._running.session
         return [
-            Share(offer.worker, offer.start, offer.end, self._paid(offer.worker, job.request_id), receipts.get(shard))
-            for shard, offer in enumerate(job.offers)
+            Share(
+                offer.worker,
+                offer.start,
+                offer.end,
+                self._paid(offer.worker, session.job.request_id),
+                session.receipt(shard),
+            )
+            for shard, offer in enumerate(session.job.offers)
         ]
 
     @property

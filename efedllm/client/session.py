@@ -9,52 +9,28 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import aiohttp
 
-from efedllm.chain.participants import Offer
 from efedllm.client.checking import Approved, Checker, Party
 from efedllm.client.errors import ClientError, StoreError, Violation, WorkerFailed
+from efedllm.client.job import Job, Timeouts
 from efedllm.client.network import Network
+from efedllm.client.payer import Payer
 from efedllm.client.payments import Channel, Payments
-from efedllm.client.peer import Peer
+from efedllm.client.peer import CLOSED, Peer
 from efedllm.client.shown import Shown
-from efedllm.client.store import SentVoucher, Store
+from efedllm.client.store import Store
 from efedllm.errors import EfedllmError
-from efedllm.protocol.messages import Cancel, Credited, Message, Open, Opened, Payment, Signed, Token
-from efedllm.protocol.objects import Request
+from efedllm.protocol.messages import Cancel, Credited, Message, Open, Opened, Signed, Token
 
 log = logging.getLogger("efedllm.client")
 
-_SECONDARY = ("path", "closed", "link")  # failures that another one usually caused
+_SECONDARY = ("path", CLOSED, "link")  # failures that another one usually caused
 
 
-@dataclass(frozen=True)
-class Timeouts:
-    """Seconds. `stall`: without any message; `receipt`: a receipt behind the tokens it is for; `quiet`: after a
-    cancellation, until nothing more is expected; `grace`: for failures that explain the first one."""
-
-    connect: float = 10.0
-    open: float = 30.0
-    stall: float = 120.0
-    receipt: float = 30.0
-    credit: float = 30.0
-    quiet: float = 1.0
-    grace: float = 0.5
-
-
-@dataclass(frozen=True)
-class Job:
-    """A signed request with everything that goes with it."""
-
-    request_id: bytes
-    request: Request
-    signature: bytes
-    salt: bytes
-    prompt: list[int]
-    offers: Sequence[Offer]
-    vocab: int
+INBOX = 256
+LONGEST_QUIET_SECONDS = 10.0
 
 
 class Session:
@@ -74,16 +50,18 @@ class Session:
         self.tokens: asyncio.Queue[Token | None] = asyncio.Queue()
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once every worker accepted the request, or with the error that one did not."""
-        self.receipts: dict[int, Approved] = {}
-        """The latest paid receipt by shard."""
         self.error: EfedllmError | None = None
         self._network, self._payments, self._store, self._http = network, payments, store, http
         self._timeouts = timeouts
         self._peers: list[Peer] = []
-        self._inbox: asyncio.Queue[tuple[int, Message | EfedllmError]] = asyncio.Queue()
-        self._credits: list[asyncio.Queue[int | EfedllmError]] = [asyncio.Queue() for _ in job.offers]
+        self._payers: list[Payer] = []
+        self._inbox: asyncio.Queue[tuple[int, Message | EfedllmError]] = asyncio.Queue(INBOX)
         self._signed: list[list[Signed]] = [[] for _ in job.offers]  # as evidence: the latest two of each worker
         self._cancelled = False
+
+    def receipt(self, shard: int) -> Approved | None:
+        """The latest receipt that is paid."""
+        return self._payers[shard].paid if self._payers else None
 
     async def cancel(self) -> None:
         """Ask the workers to stop; `run` ends once what they delivered is paid."""
@@ -92,7 +70,8 @@ class Session:
             for peer in self._peers:
                 with contextlib.suppress(WorkerFailed):
                     await peer.send(Cancel(self.job.request_id))
-            self._inbox.put_nowait((0, Cancel(self.job.request_id)))  # wakes the loop
+            with contextlib.suppress(asyncio.QueueFull):
+                self._inbox.put_nowait((0, Cancel(self.job.request_id)))  # wakes the loop
 
     async def run(self) -> None:
         """Never raises: `error` holds what went wrong."""
@@ -129,9 +108,9 @@ class Session:
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+        self._payers = [self._payer(shard) for shard in range(len(self._peers))]
         begin = self._store.begin_request
         await asyncio.to_thread(begin, job.request_id, job.request, job.signature, job.salt, job.prompt)
-        hot_keys = await asyncio.gather(*(self._network.hot_key(offer.worker) for offer in job.offers))
         failures = [
             result
             for result in await asyncio.gather(
@@ -142,8 +121,7 @@ class Session:
         if failures:
             raise _primary(failures)
         parties = [
-            Party(offer.worker, key, self._channel(shard).epoch)
-            for shard, (offer, key) in enumerate(zip(job.offers, hot_keys, strict=True))
+            Party(offer.worker, offer.hot_key, self._channel(shard).epoch) for shard, offer in enumerate(job.offers)
         ]
         return Checker(self._network.domain, job.request, job.request_id, parties, self.shown)
 
@@ -156,7 +134,7 @@ class Session:
                 if not isinstance(answer, Opened) or answer.request_id != job.request_id:
                     raise Violation(peer.worker, "it did not answer the request")
                 readers.append(asyncio.create_task(self._read(shard)))
-                await channel.reconcile(answer, lambda sent: self._deliver(shard, sent))
+                await channel.reconcile(answer, self._payers[shard].deliver)
         except TimeoutError as error:
             reason = f"it did not accept the request within {self._timeouts.open:g} s"
             raise WorkerFailed(peer.worker, "silent", reason) from error
@@ -172,52 +150,48 @@ class Session:
                 message = await peer.receive()
                 if getattr(message, "request_id", None) != self.job.request_id:
                     raise Violation(peer.worker, "it sent a message of another request")
+                if isinstance(message, Credited):
+                    self._payers[shard].on_credited(message)
+                    continue
             except EfedllmError as error:
-                self._credits[shard].put_nowait(error)
-                self._inbox.put_nowait((shard, error))
+                self._payers[shard].on_gone(error)
+                await self._inbox.put((shard, error))
                 return
-            if isinstance(message, Credited):
-                self._credits[shard].put_nowait(message.total)
-            else:
-                self._inbox.put_nowait((shard, message))
+            await self._inbox.put((shard, message))
 
-    async def _deliver(self, shard: int, sent: SentVoucher) -> int:
-        """Send a voucher and wait for its credit."""
-        peer = self._peers[shard]
-        await peer.send(Payment(self.job.request_id, sent.voucher, sent.signature, sent.receipt_digest))
-        try:
-            async with asyncio.timeout(self._timeouts.credit):
-                credited = await self._credits[shard].get()
-        except TimeoutError as error:
-            reason = f"it did not credit a voucher within {self._timeouts.credit:g} s"
-            raise WorkerFailed(peer.worker, "silent", reason) from error
-        if isinstance(credited, EfedllmError):
-            raise credited
-        return credited
+    def _payer(self, shard: int) -> Payer:
+        def on_failure(error: EfedllmError) -> None:
+            with contextlib.suppress(asyncio.QueueFull):  # then other messages wake the loop, and `finish` tells
+                self._inbox.put_nowait((shard, error))
+
+        return Payer(self.job.request_id, self._peers[shard], self._channel(shard), self._timeouts.credit, on_failure)
 
     # serving
 
     async def _serve(self, checker: Checker) -> None:
         """Until the last receipt of every worker is paid. Raises the reason if it does not come to that."""
-        payers = [_Payer(self, shard) for shard in range(len(self._peers))]
         try:
-            await self._follow(checker, payers)
+            await self._follow(checker)
         except EfedllmError:
             # What passed every check before is owed; from a liar on, nothing passes any more.
-            await asyncio.gather(*(payer.finish() for payer in payers), return_exceptions=True)
+            await asyncio.gather(*(payer.finish() for payer in self._payers), return_exceptions=True)
             raise
-        await asyncio.gather(*(payer.finish() for payer in payers))
+        await asyncio.gather(*(payer.finish() for payer in self._payers))
 
-    async def _follow(self, checker: Checker, payers: "list[_Payer]") -> None:
-        timeouts, overdue, since = self._timeouts, "", 0.0
+    async def _follow(self, checker: Checker) -> None:
+        """Take messages until every worker signed its last receipt; after a cancellation, until nothing more comes."""
+        timeouts, overdue, since, pace = self._timeouts, "", 0.0, 0.0
         while not self._is_complete(checker):
+            now = time.monotonic()
             if (late := checker.overdue()) is None:
                 overdue = ""
             elif str(late) != overdue:
-                overdue, since = str(late), time.monotonic()
-            wait = timeouts.quiet if self._cancelled else timeouts.stall
+                overdue, since = str(late), now
+            # Workers stop at the next token, which takes as long as tokens took so far.
+            quiet = max(timeouts.quiet, min(2 * pace, LONGEST_QUIET_SECONDS))
+            wait = quiet if self._cancelled else timeouts.stall
             if overdue:
-                wait = min(wait, since + timeouts.receipt - time.monotonic())
+                wait = min(wait, since + timeouts.receipt - now)
             try:
                 async with asyncio.timeout(max(wait, 0)):
                     shard, message = await self._inbox.get()
@@ -230,13 +204,14 @@ class Session:
                     continue
                 last = self._peers[-1].worker
                 raise WorkerFailed(last, "silent", f"no token came for {timeouts.stall:g} s: ask again") from error
+            pace = max(pace, time.monotonic() - now)
             if isinstance(message, WorkerFailed):
-                raise await self._explain(checker, payers, shard, message)
-            await self._take(checker, payers, shard, message)
+                if message.code == CLOSED and self._is_done(shard):
+                    continue  # it has nothing more to say
+                raise await self._explain(checker, shard, message)
+            await self._take(checker, shard, message)
 
-    async def _take(
-        self, checker: Checker, payers: "list[_Payer]", shard: int, message: Message | EfedllmError
-    ) -> None:
+    async def _take(self, checker: Checker, shard: int, message: Message | EfedllmError) -> None:
         """What one message changes, and what may be paid because of it."""
         worker = self._peers[shard].worker
         match message:
@@ -256,15 +231,18 @@ class Session:
             case _:
                 raise Violation(worker, f"it sent a message that no client expects ({type(message).__name__})")
         for approved in checker.take():
-            payers[approved.shard].add(approved)
+            self._payers[approved.shard].add(approved)
 
     def _is_complete(self, checker: Checker) -> bool:
         final = self.shown.final
         return final is not None and all(checker.latest(shard) == final for shard in range(len(self._peers)))
 
-    async def _explain(
-        self, checker: Checker, payers: "list[_Payer]", shard: int, failure: WorkerFailed
-    ) -> EfedllmError:
+    def _is_done(self, shard: int) -> bool:
+        """Whether the worker's last receipt is paid."""
+        final, paid = self.shown.final, self._payers[shard].paid
+        return final is not None and paid is not None and paid.receipt.positions == final.positions
+
+    async def _explain(self, checker: Checker, shard: int, failure: WorkerFailed) -> EfedllmError:
         """The first failure that arrives is often the echo of another one, and may overtake what explains it: wait for
         that a moment. Raises Violation if it shows one."""
         failures = [(shard, failure)]
@@ -283,7 +261,7 @@ class Session:
             if isinstance(message, WorkerFailed):
                 failures.append((at, message))
             else:
-                await self._take(checker, payers, at, message)
+                await self._take(checker, at, message)
         return min((failed for _, failed in failures), key=lambda failed: failed.code in _SECONDARY)
 
     def _shard_of(self, violation: Violation) -> int:
@@ -299,37 +277,6 @@ class Session:
             await asyncio.to_thread(self._store.end_request, job.request_id, self.shown.tokens, state)
         except StoreError as error:
             self.error = self.error or error
-
-
-class _Payer:
-    """Pays one worker of the path, receipt after receipt. Where several wait, the latest covers the others."""
-
-    def __init__(self, session: Session, shard: int) -> None:
-        self._session, self._shard = session, shard
-        self._waiting: Approved | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    def add(self, approved: Approved) -> None:
-        self._waiting = approved
-        if self._task is None or (self._task.done() and not self._task.exception()):
-            self._task = asyncio.create_task(self._pay())
-
-    async def finish(self) -> None:
-        """Wait until everything is credited. Raises what went wrong."""
-        if self._task is not None:
-            await self._task
-
-    async def _pay(self) -> None:
-        session, shard = self._session, self._shard
-        channel = session._channel(shard)
-        while (approved := self._waiting) is not None:
-            self._waiting = None
-            try:
-                await channel.pay(approved, lambda sent: session._deliver(shard, sent))
-            except EfedllmError as error:
-                session._inbox.put_nowait((shard, error))
-                raise
-            session.receipts[shard] = approved
 
 
 def _primary(failures: Sequence[BaseException]) -> BaseException:

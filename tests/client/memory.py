@@ -12,8 +12,8 @@ from eth_account.signers.local import LocalAccount
 from efedllm.chain.participants import Offer
 from efedllm.client.api import Access, Client
 from efedllm.client.errors import ModelError
+from efedllm.client.job import Timeouts
 from efedllm.client.network import ChannelState, Token, Top
-from efedllm.client.session import Timeouts
 from efedllm.protocol.eip712 import Domain
 from efedllm.protocol.model_spec import ModelSpec
 from efedllm.protocol.tokenizer_hash import tokenizer_hash

@@ -1,6 +1,7 @@
 """`efedllm ask` against worker processes on a real chain."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,44 @@ def test_ask_streams_pays_and_tells(client: Person, people: list[Person], deploy
 
     claimed = people[1].json("claim")
     assert int(claimed["claimed"]) == 2 * int(result["path"][0]["cost"])
+
+
+def test_ctrl_c_pays_what_was_delivered(client: Person, people: list[Person]) -> None:
+    command = [sys.executable, "-m", "efedllm", "ask", "JULIET:", "--max-tokens", "200", "--temperature", "1.5"]
+    command += ["--data-dir", str(client.data_dir), *client.options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.read(1)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, told
+    assert b"tokens (cancelled or failed) for" in told
+    assert b"Traceback" not in told
+    assert int(people[1].json("claim")["claimed"]) > 0
+
+
+def test_ask_without_what_it_needs(people: list[Person], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    client = people[0]
+    nobody = Person(tmp_path / "nobody", client.capsys, client.options)
+
+    def refused(person: Person, *options: str) -> str:
+        result = person.run("ask", "To be", *options)
+        assert (result.code, result.out, result.err.count("\n")) == (1, "", 1), result
+        return result.err
+
+    assert "cannot reach the chain" in refused(client, "--rpc", "http://127.0.0.1:1")
+    assert "cannot read the deployment file" in refused(
+        client, "--rpc", client.options[1], "--deployment", "/none.json"
+    )
+    assert "no worker offers any model here" in refused(client, *client.options)
+    assert "no cold key" in refused(nobody, *client.options)
+    monkeypatch.setenv("EFEDLLM_PASSWORD", "wrong")
+    assert "wrong password" in refused(client, *client.options)
+    monkeypatch.delenv("EFEDLLM_PASSWORD")
+    assert "no password" in refused(client, *client.options)
 
 
 def test_ask_that_cannot_be(client: Person) -> None:

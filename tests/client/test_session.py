@@ -122,11 +122,11 @@ async def test_a_rotated_hot_key_is_accepted(tmp_path: Path) -> None:
         async def hot_key(worker: str) -> str:
             nonlocal asked
             asked += 1
-            return new.address if worker == m.workers[1].address and asked > 3 else await before(worker)
+            return new.address if worker == m.workers[1].address and asked > 0 else await before(worker)
 
         m.network.hot_key = hot_key  # type: ignore[method-assign]
         assert await read(m.generate()) == TOKENS[:60]
-        assert asked == 4
+        assert asked == 1
 
 
 LIES: list[tuple[str, Callable[[Receipt], Receipt | None], str]] = [
@@ -212,7 +212,8 @@ async def test_first_shard_with_a_wrong_token_root_is_named_by_the_refusal_of_th
         with pytest.raises(Violation, match="speaks of other tokens than were shown") as caught:
             await read(m.generate())
         assert caught.value.worker == m.workers[0].address
-        assert [worker.paid for worker in m.workers] == [fee(128, 0)] * 3
+        assert m.workers[0].paid == fee(128, 0)
+        assert all(worker.paid <= fee(128, 0) for worker in m.workers)
         m.losses()
 
 
@@ -292,6 +293,14 @@ async def test_credit_for_another_sum(tmp_path: Path) -> None:
     async with market(tmp_path) as m:
         m.workers[1].lies = Lies(credited=lambda total: total - 1)
         with pytest.raises(Violation, match="it credits 191 base units for a voucher of 192"):
+            await read(m.generate())
+        m.losses()
+
+
+async def test_credit_that_was_not_paid_for(tmp_path: Path) -> None:
+    async with market(tmp_path) as m:
+        m.workers[2].lies = Lies(token=lambda t: [Credited(t.request_id, 10**6), t])
+        with pytest.raises(Violation, match=r"credits a voucher that was not sent|it credits 1000000 base units"):
             await read(m.generate())
         m.losses()
 
@@ -420,7 +429,8 @@ async def test_a_worker_that_is_ahead_of_the_store(tmp_path: Path) -> None:
         assert [worker.paid for worker in m.workers] == [0, 0, 0]
 
 
-async def test_a_worker_in_another_epoch(tmp_path: Path) -> None:
+async def test_a_worker_in_another_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("efedllm.client.api.TRY_AGAIN_SECONDS", 0)
     async with market(tmp_path) as m:
         m.workers[1].lies = Lies(opened=lambda o: replace(o, epoch=3))
         with pytest.raises(WorkerFailed, match="it sees epoch 3 of the channel, we 0"):

@@ -184,7 +184,10 @@ async def test_a_worker_that_is_gone_is_avoided(built: Path, tmp_path: Path) -> 
         assert share.worker == network.offered[1 - at].worker
 
 
-async def test_deposit_that_the_worker_does_not_see(built: Path, tmp_path: Path) -> None:
+async def test_deposit_that_the_worker_does_not_see(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("efedllm.client.api.TRY_AGAIN_SECONDS", 0)
     async with running(built, tmp_path, SPLITS[0]) as (group, network, client):
         (worker,) = group.workers
         key = (worker.address, str(client._signer.address))
