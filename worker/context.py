@@ -25,4 +25,5 @@ class Context:
     stall_seconds: float = 60.0
     voucher_seconds: float = 60.0
     link_seconds: float = 15.0
+    channel_seconds: float = 5.0
     max_sessions: int = 16

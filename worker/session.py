@@ -9,6 +9,7 @@ import contextlib
 import logging
 from dataclasses import dataclass
 
+from efedllm.chain.errors import ChainError
 from efedllm.protocol import eip712
 from efedllm.protocol.merkle import row_root, token_leaf
 from efedllm.protocol.messages import End, Failure, Message, Payment, Rows, Signed, Token
@@ -94,7 +95,9 @@ class Session:
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._work())
-                    group.create_task(self._sign())
+                    watching = group.create_task(self._watch_channel())
+                    await self._sign()
+                    watching.cancel()
             except* Exception as failures:
                 first = failures.exceptions[0]
             if first is not None:
@@ -386,6 +389,19 @@ class Session:
         """After the last receipt: the client's last vouchers."""
         while self.account.book.covered(self.request_id) < self._last_fee:
             await self._await_credit()
+
+    async def _watch_channel(self) -> None:
+        """A client that begins to take its deposit back gets no more work. Without a chain, credit is the limit."""
+        while True:
+            await asyncio.sleep(self._context.channel_seconds)
+            try:
+                state = await self._context.network.channel(self.account.book.payer, self.account.session_key)
+            except ChainError as error:
+                log.warning("request %s: %s", self.request_id.hex()[:16], error)
+                continue
+            if state.closing or state.epoch != self.account.book.epoch:
+                raise SessionError("channel", "the channel is closing: open another one")
+            self.account.state = state
 
     async def _tell_client(self, message: Message) -> None:
         if self._client_gone:

@@ -1,5 +1,6 @@
 """What strangers send to a worker: each case is refused with one line, and never more than one window is lost."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ import msgpack
 import pytest
 from eth_account import Account
 
+from efedllm.chain.errors import ChainUnreachable
 from efedllm.protocol import eip712
 from efedllm.protocol.merkle import tree_root
 from efedllm.protocol.messages import (
@@ -420,3 +422,39 @@ async def test_book_of_any_voucher(single: WorkerGroup, payer: Payer) -> None:
 
 async def test_failure_message_is_one_line() -> None:
     assert len(Failure(bytes(32), "request", "x" * 9999).frame().body["message"]) == 500
+
+
+async def test_channel_that_closes_during_work(built: Path, tmp_path: Path, payer: Payer) -> None:
+    async with WorkerGroup(built, [(0, 3)], tmp_path, channel_seconds=0.05) as group:
+        worker = group.workers[0]
+        path = funded(group, payer)
+        request = payer.request(path, PROMPT, 190)
+        state = group.chain.channels
+        key = (payer.account.address, worker.address, payer.session.address)
+
+        async def close_soon() -> None:
+            await asyncio.sleep(0.1)
+            state[key] = ChannelState(10**6, 0, True, 1)
+
+        closing = asyncio.create_task(close_soon())
+        assert "the channel is closing" in await refusal(group, payer, request)
+        await closing
+    record = worker.store.record(eip712.digest(DOMAIN, request))
+    assert record is not None
+    assert len(record.generated) < 190
+
+
+async def test_chain_that_does_not_answer_does_not_stop_work(built: Path, tmp_path: Path, payer: Payer) -> None:
+    async with WorkerGroup(built, [(0, 3)], tmp_path, channel_seconds=0.01) as group:
+        request = payer.request(funded(group, payer), PROMPT, 40)
+        network = group.workers[0].context.network
+        answering = network.channel
+
+        async def silent(*_: str) -> ChannelState:
+            if group.workers[0].service.session_count:
+                raise ChainUnreachable("http://127.0.0.1:1")
+            return await answering(*_)
+
+        network.channel = silent  # type: ignore[method-assign]
+        answer = await ask(group, payer, request, PROMPT)
+    assert len(answer.tokens) == 40
