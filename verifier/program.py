@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from .check import Compute, Setting
 from .errors import StartError
 from .findings import Checked
 from .report import Report, describe
-from .service import Parts, Verifier, run_forever
+from .service import Parts, Verifier, run_forever, run_once
 from .sources import Sources
 from .store import Store, store_path
 from .verdict import Outcome
@@ -89,7 +88,7 @@ async def run(options: Options, announce: Announce) -> Report:
                 )
                 try:
                     if options.once:
-                        await _once(verifier, chain, options, stop)
+                        await run_once(verifier, stop, options.wait_seconds, options.poll_seconds)
                     else:
                         await run_forever(verifier, stop, options.poll_seconds)
                 finally:
@@ -112,20 +111,6 @@ def check_participant(participant: Participant, cold: str, hot: str) -> None:
 def _event(found: Checked) -> dict[str, object]:
     """`fault` or `checked`; the line for people is in the log."""
     return {"event": "fault" if found.verdict.outcome is Outcome.FAULT else "checked", **describe(found)}
-
-
-async def _once(verifier: Verifier, chain: Chain, options: Options, stop: asyncio.Event) -> None:
-    """Until every claim mined by now was drawn and every drawn receipt was asked for, or time is up."""
-    target = await chain.rpc.block_number()
-    deadline = time.monotonic() + options.wait_seconds
-    while not stop.is_set():
-        await verifier.step()
-        if verifier.is_done(target):
-            return
-        if time.monotonic() >= deadline:
-            log.warning("blocks did not come in time: some claims have no seed yet, run again")
-            return
-        await asyncio.sleep(min(options.poll_seconds, 1.0))
 
 
 def _compute(options: Options, weights_root: bytes, layers: int) -> Compute:

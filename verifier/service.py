@@ -25,7 +25,7 @@ from efedllm.protocol.vouchers import Leaf, keccak_node
 
 from .check import Case, Compute, Drawn, Setting, check
 from .evidence import keep_evidence, pack_evidence
-from .findings import About, Checked, Claim, Draw
+from .findings import About, Checked, Claim, Draw, Undrawn
 from .plan import candidate, retry_delay
 from .report import Report, fault_line, make_report
 from .sources import Sources
@@ -33,6 +33,8 @@ from .store import Store
 from .verdict import Fault, Missing, Outcome, Verdict, not_had
 
 log = logging.getLogger("efedllm.verifier")
+
+_NO_SEED = "the block that fixes its draws did not come yet, or was not confirmed"
 
 OnVerdict = Callable[[Checked], None]
 
@@ -71,13 +73,24 @@ class Verifier:
         await self.draw()
         await self.check()
 
+    async def head(self) -> int:
+        """The latest block."""
+        return await self._parts.chain.rpc.block_number()
+
     def is_done(self, block: int) -> bool:
         """Whether all claims up to `block` were read and have seeds; the same pass asked for what is behind them."""
         at = self._parts.store.cursor()
         return at is not None and at[0] >= block and all(claim.block > block for claim in self._parts.store.seedless())
 
     def report(self) -> Report:
-        return make_report(self._parts.store.checked(), self._parts.store.waiting())
+        """Everything known; claims that nothing was drawn from yet count as unavailable too."""
+        store = self._parts.store
+        seedless = [
+            Undrawn(claim.worker, claim.index, at, not_had(claim.worker, Missing.SEED, _NO_SEED).verdict)
+            for claim in store.seedless()
+            for at in range(len(claim.entries))
+        ]
+        return make_report(store.checked(), [*store.waiting(), *seedless])
 
     # claims
 
@@ -202,6 +215,20 @@ class Verifier:
             return case, verdict
         located = replace(case, downstream=downstream)
         return located, await self._judge(located)
+
+
+async def run_once(verifier: Verifier, stop: asyncio.Event, wait_seconds: float, poll_seconds: float) -> None:
+    """Passes until every claim mined by now was drawn and every drawn receipt was asked for, or time is up."""
+    target = await verifier.head()
+    deadline = time.monotonic() + wait_seconds
+    while not stop.is_set():
+        await verifier.step()
+        if verifier.is_done(target):
+            return
+        if time.monotonic() >= deadline:
+            log.warning("blocks did not come in time: some claims have no seed yet, run again")
+            return
+        await asyncio.sleep(poll_seconds)
 
 
 async def run_forever(verifier: Verifier, stop: asyncio.Event, poll_seconds: float) -> None:

@@ -41,6 +41,8 @@ class Fault(StrEnum):
 
 
 class Missing(StrEnum):
+    SEED = "seed"
+    """No beacon fixes yet what is drawn; not for the worker to hand out."""
     ANSWER = "no-answer"
     """The worker did not answer, or refused."""
     BOOK = "book"

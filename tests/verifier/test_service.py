@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ import msgpack
 import pytest
 
 from efedllm.chain.chain import Chain
+from efedllm.chain.errors import ChainUnreachable
 from efedllm.chain.local import AnvilProcess
 from efedllm.client.records import Reader, RecordSource
 from efedllm.protocol.claims import Entry
@@ -21,7 +23,7 @@ from efedllm.protocol.vouchers import Leaf, keccak_node
 from verifier.check import Setting
 from verifier.findings import Checked
 from verifier.recompute import Recomputer
-from verifier.service import Parts, Verifier
+from verifier.service import Parts, Verifier, run_forever, run_once
 from verifier.sources import Sources
 from verifier.store import Store
 from verifier.verdict import Fault, Missing, Outcome
@@ -192,6 +194,46 @@ async def test_step_refuses_leaves_that_are_not_under_the_claimed_root(
     found = await report_after(desk, anvil)
     (row,) = found["unavailable"]  # type: ignore[misc]
     assert (row["worker"], row["kind"], found["checked"]) == (cold(1).address, Missing.BOOK, 0)
+
+
+async def test_report_counts_claims_without_a_seed_as_unavailable(market: Market, desk: Desk) -> None:
+    market.ask(OTHER, 3)
+    await market.claim(0)
+    async with desk.verifier() as verifier:
+        await verifier.follow()
+        assert not verifier.is_done(await market.chain.rpc.block_number())
+        report = verifier.report()
+    assert (report.exit_code, [one.verdict.kind for one in report.undrawn]) == (4, [Missing.SEED])
+
+
+async def test_run_once_ends_when_blocks_do_not_come(market: Market, desk: Desk, anvil: AnvilProcess) -> None:
+    market.ask(OTHER, 3)
+    await market.claim(0)
+    async with desk.verifier() as verifier:
+        await run_once(verifier, asyncio.Event(), wait_seconds=0, poll_seconds=0)
+        assert verifier.report().exit_code == 4
+        anvil.mine(3)
+        await run_once(verifier, asyncio.Event(), wait_seconds=60, poll_seconds=0)
+        assert (verifier.report().exit_code, len(verifier.report().checked)) == (0, 1)
+
+
+async def test_run_forever_waits_for_a_chain_that_is_gone(
+    market: Market, desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with desk.verifier() as verifier:
+        stop, passes = asyncio.Event(), 0
+
+        async def step() -> None:
+            nonlocal passes
+            passes += 1
+            if passes == 2:
+                stop.set()
+            raise ChainUnreachable("http://nowhere")
+
+        monkeypatch.setattr(verifier, "step", step)
+        await run_forever(verifier, stop, poll_seconds=0.01)
+        assert passes == 2
+        assert "cannot reach the chain" in caplog.text
 
 
 async def test_step_goes_on_after_a_kill_between_any_two_steps(market: Market, desk: Desk, anvil: AnvilProcess) -> None:
