@@ -24,6 +24,8 @@ from efedllm.client.store import Store
 from efedllm.errors import EfedllmError
 from efedllm.protocol.messages import Cancel, Credited, Message, Open, Opened, Signed, Token
 
+__all__ = ["Job", "Session", "Timeouts"]
+
 log = logging.getLogger("efedllm.client")
 
 _SECONDARY = ("path", CLOSED, "link")  # failures that another one usually caused

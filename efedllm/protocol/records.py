@@ -4,7 +4,7 @@
 answers the leaves under a voucher's root.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
@@ -22,7 +22,8 @@ class Record:
     """Everything needed to check one worker's receipts for one request.
 
     `receipts` are all that were signed, in order of positions, each with its signature. `rows` is int32
-    [positions, hidden] as bytes: what entered the shard (empty in the first).
+    [positions, hidden] as bytes: what entered the shard (empty in the first). `upstream` are the receipts of the worker
+    before that these continue, so that a check needs nobody else.
     """
 
     request: Request
@@ -32,6 +33,7 @@ class Record:
     generated: list[int]
     receipts: list[tuple[Receipt, bytes]]
     rows: bytes
+    upstream: list[tuple[Receipt, bytes]] = field(default_factory=list)
 
     def pack(self) -> bytes:
         packed: bytes = msgpack.packb(
@@ -42,6 +44,7 @@ class Record:
                 "prompt": pack_tokens(self.prompt),
                 "generated": pack_tokens(self.generated),
                 "receipts": [[receipt.to_wire(), signature] for receipt, signature in self.receipts],
+                "upstream": [[receipt.to_wire(), signature] for receipt, signature in self.upstream],
                 "rows": self.rows,
             }
         )
