@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Set
+from dataclasses import replace
 
 from efedllm.chain.stake_registry import StakeRegistry
 from efedllm.client.records import RecordSource, Unanswered
@@ -52,7 +53,8 @@ class Sources:
     async def case(self, drawn: Drawn, record: Record) -> tuple[Case, About | None]:
         """The record with its upstream neighbour's, and which of the keys that signed are the workers' own.
 
-        Nothing is asked on the word of a record before the receipt's digest vouches for it.
+        The neighbour's receipts come with the record; the neighbour is asked for what is missing. Nothing is asked on
+        the word of a record before the receipt's digest vouches for it.
         """
         found = find_receipt(self._domain, record, drawn.leaf.receipt_digest)
         if found is None:
@@ -64,10 +66,12 @@ class Sources:
             return Case(drawn, record, hot_keys), None
         hop = request.path[receipt.shard]
         about = About(receipt.shard, f"{hop.start}:{hop.end}", receipt.positions)
-        upstream = None
+        upstream: Record | None = None
         if receipt.shard > 0:
             worker = request.path[receipt.shard - 1].worker
-            upstream = await self.neighbour(worker, receipt.requestId)
+            upstream = replace(record, receipts=record.upstream, rows=b"", upstream=[])
+            if find_receipt(self._domain, upstream, receipt.upstream) is None:
+                upstream = await self.neighbour(worker, receipt.requestId)
             named = find_receipt(self._domain, upstream, receipt.upstream) if upstream is not None else None
             if named is not None:
                 hot_keys[worker] = await self._own_keys(worker, signer_of(self._domain, *named))

@@ -180,6 +180,9 @@ class Store:
             pairs = self._db.execute(
                 "SELECT receipt, signature FROM receipts WHERE request_id = ? ORDER BY positions", (request_id,)
             ).fetchall()
+            upstream = self._db.execute(
+                "SELECT receipt, signature FROM upstream_receipts WHERE request_id = ?", (request_id,)
+            ).fetchall()
         path = self._rows / f"{request_id.hex()}.bin"
         return Record(
             request=Request.from_wire(msgpack.unpackb(row[0])),
@@ -189,6 +192,7 @@ class Store:
             generated=unpack_tokens(row[4]),
             receipts=[(Receipt.from_wire(msgpack.unpackb(receipt)), signature) for receipt, signature in pairs],
             rows=path.read_bytes() if path.exists() else b"",
+            upstream=[(Receipt.from_wire(msgpack.unpackb(receipt)), signature) for receipt, signature in upstream],
         )
 
     # vouchers

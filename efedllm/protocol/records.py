@@ -43,8 +43,8 @@ class Record:
                 "salt": self.salt,
                 "prompt": pack_tokens(self.prompt),
                 "generated": pack_tokens(self.generated),
-                "receipts": [[receipt.to_wire(), signature] for receipt, signature in self.receipts],
-                "upstream": [[receipt.to_wire(), signature] for receipt, signature in self.upstream],
+                "receipts": _pack_receipts(self.receipts),
+                "upstream": _pack_receipts(self.upstream),
                 "rows": self.rows,
             }
         )
@@ -53,24 +53,34 @@ class Record:
     @classmethod
     def unpack(cls, data: bytes) -> "Record":
         """Raises ProtocolError for anything that `pack` does not produce."""
-        body = _unpack_map(data, {"request", "signature", "salt", "prompt", "generated", "receipts", "rows"})
+        body = _unpack_map(
+            data, {"request", "signature", "salt", "prompt", "generated", "receipts", "upstream", "rows"}
+        )
         for name in ("signature", "salt", "prompt", "generated", "rows"):
             if not isinstance(body[name], bytes):
                 raise ProtocolError(f"record: field {name} must be bytes")
-        pairs = body["receipts"]
-        if not isinstance(pairs, list) or not all(
-            isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], bytes) for pair in pairs
-        ):
-            raise ProtocolError("record: field receipts must be a list of receipt and signature")
         return cls(
             request=Request.from_wire(body["request"]),
             request_signature=body["signature"],
             salt=body["salt"],
             prompt=unpack_tokens(body["prompt"]),
             generated=unpack_tokens(body["generated"]),
-            receipts=[(Receipt.from_wire(receipt), signature) for receipt, signature in pairs],
+            receipts=_unpack_receipts(body["receipts"], "receipts"),
             rows=body["rows"],
+            upstream=_unpack_receipts(body["upstream"], "upstream"),
         )
+
+
+def _pack_receipts(receipts: list[tuple[Receipt, bytes]]) -> list[list[Any]]:
+    return [[receipt.to_wire(), signature] for receipt, signature in receipts]
+
+
+def _unpack_receipts(pairs: object, name: str) -> list[tuple[Receipt, bytes]]:
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], bytes) for pair in pairs
+    ):
+        raise ProtocolError(f"record: field {name} must be a list of receipt and signature")
+    return [(Receipt.from_wire(receipt), signature) for receipt, signature in pairs]
 
 
 def pack_leaves(leaves: list[Leaf]) -> bytes:

@@ -174,6 +174,17 @@ async def test_step_asks_again_for_what_was_unavailable(market: Market, desk: De
     assert (await report_after(desk, anvil))["exit_code"] == 0
 
 
+async def test_step_needs_no_neighbour_where_the_record_holds_its_receipts(
+    market: Market, desk: Desk, anvil: AnvilProcess
+) -> None:
+    records = market.ask(PROMPT, 19)
+    await market.claim(1)
+    market.alter(1, lambda record: replace(record, upstream=records[0].receipts))
+    market.shops[0].silent = True
+    found = await report_after(desk, anvil)
+    assert (found["checked"], found["ok"], found["exit_code"]) == (1, 1, 0)
+
+
 async def test_step_counts_withheld_rows_as_unavailable(market: Market, desk: Desk, anvil: AnvilProcess) -> None:
     market.ask(PROMPT, 19)
     await market.claim(1)

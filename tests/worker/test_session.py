@@ -62,6 +62,8 @@ async def test_tokens_equal_one_process_and_everything_links(
             record = worker.store.record(request_id)
             assert record is not None
             assert record.generated == answer.tokens
+            before = [] if worker.hop.start == 0 else [receipt.upstream for receipt in receipts]
+            assert {eip712.digest(DOMAIN, receipt) for receipt, _ in record.upstream} == set(before)
             hidden = worker.context.hidden
             assert len(record.rows) == (0 if worker.hop.start == 0 else 4 * hidden * 189)
 
