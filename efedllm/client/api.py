@@ -210,8 +210,8 @@ class Client:
 
     async def _open(self, ask: Ask, model: Model, prompt: list[int], max_tokens: int, route: Route) -> Running:
         job = self._job(ask, model, prompt, max_tokens, route)
-        await self._payments.prepare(job.request_id, route, len(prompt), max_tokens)
-        session = Session(job, self._network, self._payments, self._store, self._http, self._timeouts)
+        fund = partial(self._payments.prepare, job.request_id, route, len(prompt), max_tokens)
+        session = Session(job, self._network, self._payments, self._store, self._http, self._timeouts, fund)
         running = Running(session, asyncio.create_task(session.run()), route, model.files.tokenizer)
         self._running.add(running)
         running.task.add_done_callback(lambda _: self._running.discard(running))

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import aiohttp
 
@@ -46,7 +46,10 @@ class Session:
         store: Store,
         http: aiohttp.ClientSession,
         timeouts: Timeouts,
+        prepare: Callable[[], Awaitable[int]] | None = None,
     ) -> None:
+        """`prepare` funds the channels and returns what it spent; it is awaited once every worker was reached, so that
+        no money goes to one that is not there."""
         self.job = job
         self.shown = Shown(job.request, job.prompt, job.vocab)
         self.tokens: asyncio.Queue[Token | None] = asyncio.Queue()
@@ -54,7 +57,7 @@ class Session:
         """Done once every worker accepted the request, or with the error that one did not."""
         self.error: EfedllmError | None = None
         self._network, self._payments, self._store, self._http = network, payments, store, http
-        self._timeouts = timeouts
+        self._timeouts, self._prepare = timeouts, prepare
         self._peers: list[Peer] = []
         self._payers: list[Payer] = []
         self._inbox: asyncio.Queue[tuple[int, Message | EfedllmError]] = asyncio.Queue(INBOX)
@@ -103,13 +106,12 @@ class Session:
     # opening
 
     async def _open(self, readers: list[asyncio.Task[None]]) -> Checker:
-        job, timeouts = self.job, self._timeouts
-        connecting = (Peer.connect(self._http, offer.worker, offer.endpoint, timeouts.connect) for offer in job.offers)
-        results = await asyncio.gather(*connecting, return_exceptions=True)
-        self._peers = [result for result in results if isinstance(result, Peer)]
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        job = self.job
+        await self._connect()
+        if self._prepare is not None and await self._prepare():
+            # That took a transaction, and workers do not wait that long for a first message.
+            await asyncio.gather(*(peer.close() for peer in self._peers))
+            await self._connect()
         self._payers = [self._payer(shard) for shard in range(len(self._peers))]
         begin = self._store.begin_request
         await asyncio.to_thread(begin, job.request_id, job.request, job.signature, job.salt, job.prompt)
@@ -126,6 +128,15 @@ class Session:
             Party(offer.worker, offer.hot_key, self._channel(shard).epoch) for shard, offer in enumerate(job.offers)
         ]
         return Checker(self._network.domain, job.request, job.request_id, parties, self.shown)
+
+    async def _connect(self) -> None:
+        seconds = self._timeouts.connect
+        connecting = (Peer.connect(self._http, offer.worker, offer.endpoint, seconds) for offer in self.job.offers)
+        results = await asyncio.gather(*connecting, return_exceptions=True)
+        self._peers = [result for result in results if isinstance(result, Peer)]
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _open_one(self, shard: int, readers: list[asyncio.Task[None]]) -> None:
         job, peer, channel = self.job, self._peers[shard], self._channel(shard)

@@ -182,6 +182,7 @@ async def test_a_worker_that_is_gone_is_avoided(built: Path, tmp_path: Path) -> 
         await read(generation)
         (share,) = generation.shares
         assert share.worker == network.offered[1 - at].worker
+        assert [top.worker for tops in network.fundings for top in tops] == [share.worker]
 
 
 async def test_deposit_that_the_worker_does_not_see(
