@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
+from .page import PAGE, refresh
 from .report import RESULTS, Report, machine, require
 
 BENCHMARKS = ("speed", "commitment", "split", "gas", "check")
@@ -29,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(report.to_line() if arguments.json else report.to_text(), flush=True)
         if folder is not None:
             _tell(f"written to {report.write(folder)}")
+        if folder == RESULTS:
+            refresh(PAGE, RESULTS)
     return 0
 
 

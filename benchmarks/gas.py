@@ -126,8 +126,8 @@ async def _measure(
         first = [await claims.claim(payers[:1], 1) for _ in range(size.ring)]
         released = [await claims.release(receipt) for receipt in first]
         results = [
-            at_most("open a channel", median(opens[1:]), "gas", OPEN_LIMIT),
-            at_most("open a channel, unlimited allowance", standing, "gas", OPEN_LIMIT),
+            at_most("open a channel, allowance of the deposit", median(opens[1:]), "gas", OPEN_LIMIT),
+            at_most("open a channel, standing allowance", standing, "gas", OPEN_LIMIT),
             at_most("open 4 channels in one transaction, per channel", four / 4, "gas", OPEN_LIMIT),
             reported("first claim of a worker, 1 channel", first[0].gas_used, "gas"),
             reported("claim into an unused slot, 1 channel", first[-1].gas_used, "gas"),
@@ -140,9 +140,9 @@ async def _claims(claims: "Claims", payers: list[Payer], size: Size, tell: Calla
     """Claims in steady state: every slot that is written was written before."""
     results = []
     for batch in size.batches:
-        tell(f"claim of {batch} channels")
+        tell(f"claims of {batch}")
         receipt = await claims.claim(payers[:batch], 1)
-        name, gas = f"claim of {batch} channels, per channel", receipt.gas_used / batch
+        name, gas = f"claim of {batch} channel{'s' if batch > 1 else ''}, per channel", receipt.gas_used / batch
         limited = batch == LIMITED_BATCH
         results.append(at_most(name, gas, "gas", CLAIM_LIMIT) if limited else reported(name, gas, "gas"))
         await claims.release(receipt)

@@ -16,11 +16,12 @@ from typing import Self
 import aiohttp
 
 from efedllm.chain.participants import Offer
+from efedllm.client.job import Job, Timeouts
 from efedllm.client.network import ChannelState, Token, Top
 from efedllm.client.payments import Payments
 from efedllm.client.records import Reader, RecordSource
 from efedllm.client.routing import Route
-from efedllm.client.session import Job, Session, Timeouts
+from efedllm.client.session import Session
 from efedllm.client.store import Store
 from efedllm.protocol.eip712 import Domain
 from efedllm.protocol.model_spec import ModelSpec

@@ -26,6 +26,11 @@ class Result:
     target: str | None = None
     met: bool | None = None
 
+    @property
+    def verdict(self) -> str:
+        """For tables."""
+        return "" if self.met is None else "yes" if self.met else "NO"
+
 
 @dataclass(frozen=True)
 class Report:
@@ -43,7 +48,7 @@ class Report:
         return json.dumps(asdict(self), ensure_ascii=False)
 
     def to_text(self) -> str:
-        rows = [(r.name, show(r.value), r.unit, r.target or "", _verdict(r)) for r in self.results]
+        rows = [(r.name, show(r.value), r.unit, r.target or "", r.verdict) for r in self.results]
         return f"{self.benchmark}\n{table(('what', 'value', 'unit', 'target', 'met'), rows)}\n"
 
     def write(self, folder: Path) -> Path:
@@ -100,10 +105,6 @@ def require(results: Sequence[Result]) -> tuple[Result, ...]:
 def _round(value: float) -> float:
     """Six significant digits: what lies beyond is noise, and would only make files differ."""
     return float(f"{value:.6g}")
-
-
-def _verdict(result: Result) -> str:
-    return "" if result.met is None else "yes" if result.met else "NO"
 
 
 def _cpu() -> str:

@@ -1,8 +1,9 @@
 """Timing on a machine that does other things too: contenders take turns, and medians are compared."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import median
 from typing import Protocol
 
@@ -38,6 +39,30 @@ def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dic
         for name, measure in contenders.items():
             taken[name].append(measure())
     return {name: median(values) for name, values in taken.items()}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds on the wall, and of them those in which this thread had a processor: the rest it waited, for the disk or
+    behind other programs."""
+
+    wall: float = 0.0
+    processor: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.wall + other.wall, self.processor + other.processor)
+
+    @classmethod
+    def of(cls, work: Callable[[], object]) -> "Cost":
+        wall, processor = time.perf_counter(), time.thread_time()
+        work()
+        return cls(time.perf_counter() - wall, time.thread_time() - processor)
+
+    @classmethod
+    def median(cls, costs: Iterable["Cost"]) -> "Cost":
+        """Of each of the two by itself."""
+        pairs = [(cost.wall, cost.processor) for cost in costs]
+        return cls(*map(median, zip(*pairs, strict=True)))
 
 
 @contextmanager

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import BENCHMARKS, main
-from benchmarks.report import RESULTS, Report, at_most, below, reported
+from benchmarks.page import PAGE, fill
+from benchmarks.report import RESULTS, Report, at_most, below, machine, reported
+
+MACHINE = machine()
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -43,6 +46,22 @@ def check(found: dict[str, Any]) -> None:
         assert (result["target"] is None) == (result["met"] is None)
 
 
+def test_page_shows_the_committed_results() -> None:
+    text = PAGE.read_text()
+    assert fill(text, RESULTS) == text
+    assert all(f"<!-- {name} -->" in text for name in BENCHMARKS)
+
+
+def test_page_keeps_what_was_not_measured(tmp_path: Path) -> None:
+    Report("gas", MACHINE, (at_most("open", 66_783, "gas", 65_000),)).write(tmp_path)
+    text = "a\n<!-- gas -->\nold\n<!-- end -->\nb\n<!-- speed -->\nkept\n<!-- end -->\n"
+    filled = fill(text, tmp_path)
+    assert "| open | 66,783 | gas | <= 65000 | NO |\n<!-- end -->\nb\n" in filled
+    assert "old" not in filled
+    assert filled.endswith("b\n<!-- speed -->\nkept\n<!-- end -->\n")
+    assert fill(filled, tmp_path) == filled
+
+
 def test_targets_are_met_up_to_their_limits() -> None:
     assert [at_most("gas", value, "gas", 15).met for value in (14.9, 15, 15.1)] == [True, True, False]
     assert [below("share", value, "%", 0.5).met for value in (0.49, 0.5)] == [True, False]
@@ -52,7 +71,7 @@ def test_targets_are_met_up_to_their_limits() -> None:
 
 def test_table_shows_what_was_missed() -> None:
     results = (at_most("open", 66_783, "gas", 65_000), below("share", 0.4, "%", 0.5), reported("claim", 11_896, "gas"))
-    opened, share, claim = Report("gas", {}, results).to_text().splitlines()[2:5]
+    opened, share, claim = Report("gas", MACHINE, results).to_text().splitlines()[2:5]
     assert opened.split() == ["open", "66,783", "gas", "<=", "65000", "NO"]
     assert share.endswith("yes")
     assert claim.split() == ["claim", "11,896", "gas"]
