@@ -144,7 +144,7 @@ class MemoryNetwork:
         return ()
 
     async def spec(self, model_id: bytes) -> ModelSpec:
-        raise NotImplementedError("paths are given, nothing is looked up")
+        raise AssertionError("paths are given, nothing is looked up")
 
     async def model_names(self) -> dict[bytes, str]:
         return {}
@@ -159,7 +159,7 @@ class MemoryNetwork:
         return DEPOSIT
 
     async def fund(self, session_key: str, tops: Sequence[Top]) -> None:
-        raise NotImplementedError("channels are full from the start")
+        raise AssertionError("channels are full from the start")
 
 
 def split(layers: int, workers: int) -> list[int]:
