@@ -93,20 +93,22 @@ contract Channels is IChannels, EIP712 {
     function fund(address sessionKey, Funding[] calldata channels) external {
         if (sessionKey == address(0)) revert ZeroAddress();
         if (channels.length == 0) revert EmptyBatch();
-        uint256 sum;
+        uint256 sum; // of as many uint96 as fit a block
         for (uint256 i; i < channels.length; ++i) {
-            address worker = channels[i].worker;
-            uint256 amount = channels[i].amount;
+            Funding calldata funding = channels[i];
+            (address worker, uint256 amount) = (funding.worker, funding.amount);
             if (worker == address(0)) revert ZeroAddress();
             if (amount == 0) revert ZeroAmount();
             bytes32 slot = ChannelStates.slotOf(msg.sender, worker, sessionKey);
             ChannelState state = ChannelStates.load(slot);
-            if (state.closingAt() != 0) revert ChannelClosing(worker, sessionKey);
-            if (amount > type(uint96).max - state.deposit()) revert AmountTooLarge(amount);
+            if (state.isClosing()) revert ChannelClosing(worker, sessionKey);
+            if (amount > state.room()) revert AmountTooLarge(amount);
 
             state = state.funded(amount);
             state.store(slot);
-            sum += amount;
+            unchecked {
+                sum += amount;
+            }
             emit ChannelFunded(msg.sender, worker, sessionKey, state.epoch(), amount, state.deposit());
         }
         ExactTransfer.pull(token, msg.sender, sum);
@@ -120,7 +122,7 @@ contract Channels is IChannels, EIP712 {
             bytes32 slot = ChannelStates.slotOf(msg.sender, workers[i], sessionKey);
             ChannelState state = ChannelStates.load(slot);
             if (state.deposit() == 0) revert NoChannel(msg.sender, workers[i], sessionKey);
-            if (state.closingAt() != 0) revert ChannelClosing(workers[i], sessionKey);
+            if (state.isClosing()) revert ChannelClosing(workers[i], sessionKey);
 
             state.closing(closingAt).store(slot);
             emit CloseRequested(msg.sender, workers[i], sessionKey, state.epoch(), closingAt);
@@ -133,7 +135,7 @@ contract Channels is IChannels, EIP712 {
         for (uint256 i; i < workers.length; ++i) {
             bytes32 slot = ChannelStates.slotOf(msg.sender, workers[i], sessionKey);
             ChannelState state = ChannelStates.load(slot);
-            if (state.closingAt() == 0) revert NotClosing(workers[i], sessionKey);
+            if (!state.isClosing()) revert NotClosing(workers[i], sessionKey);
             if (block.timestamp < state.closingAt()) revert TooEarly(state.closingAt());
 
             uint256 rest = state.deposit() - state.claimed();

@@ -14,10 +14,18 @@ library ChannelStates {
     uint256 private constant DEPOSIT_SHIFT = 160;
     uint256 private constant CLOSING_SHIFT = 120;
     uint256 private constant EPOCH_SHIFT = 96;
+    uint256 private constant CLOSING_MASK = uint256(type(uint40).max) << CLOSING_SHIFT;
 
     /// @notice The slot of a channel. No variable of a contract can share it: those of mappings hash 64 bytes, not 96.
-    function slotOf(address payer, address worker, address sessionKey) internal pure returns (bytes32) {
-        return keccak256(abi.encode(payer, worker, sessionKey));
+    function slotOf(address payer, address worker, address sessionKey) internal pure returns (bytes32 slot) {
+        // keccak256(abi.encode(payer, worker, sessionKey)) in memory that nobody has taken
+        assembly ("memory-safe") {
+            let words := mload(0x40)
+            mstore(words, payer)
+            mstore(add(words, 0x20), worker)
+            mstore(add(words, 0x40), sessionKey)
+            slot := keccak256(words, 0x60)
+        }
     }
 
     function load(bytes32 slot) internal view returns (ChannelState state) {
@@ -30,16 +38,6 @@ library ChannelStates {
         assembly ("memory-safe") {
             sstore(slot, state)
         }
-    }
-
-    function pack(IChannels.Channel memory channel) internal pure returns (ChannelState) {
-        return
-            ChannelState.wrap(
-                (uint256(channel.closingAt) << CLOSING_SHIFT) |
-                    (uint256(channel.deposit) << DEPOSIT_SHIFT) |
-                    (uint256(channel.epoch) << EPOCH_SHIFT) |
-                    channel.claimed
-            );
     }
 
     function unpack(ChannelState state) internal pure returns (IChannels.Channel memory) {
@@ -56,6 +54,10 @@ library ChannelStates {
         return uint40(ChannelState.unwrap(state) >> CLOSING_SHIFT);
     }
 
+    function isClosing(ChannelState state) internal pure returns (bool) {
+        return ChannelState.unwrap(state) & CLOSING_MASK != 0;
+    }
+
     function deposit(ChannelState state) internal pure returns (uint96) {
         return uint96(ChannelState.unwrap(state) >> DEPOSIT_SHIFT);
     }
@@ -68,9 +70,17 @@ library ChannelStates {
         return uint96(ChannelState.unwrap(state));
     }
 
-    /// @notice The channel with `amount` more in it. The caller has checked that it fits.
+    /// @notice How much more can be put into the channel.
+    function room(ChannelState state) internal pure returns (uint256) {
+        // the complement of the top 96 bits
+        return ~ChannelState.unwrap(state) >> DEPOSIT_SHIFT;
+    }
+
+    /// @notice The channel with `amount` more in it, which is not above its room.
     function funded(ChannelState state, uint256 amount) internal pure returns (ChannelState) {
-        return ChannelState.wrap(ChannelState.unwrap(state) + (amount << DEPOSIT_SHIFT));
+        unchecked {
+            return ChannelState.wrap(ChannelState.unwrap(state) + (amount << DEPOSIT_SHIFT));
+        }
     }
 
     /// @notice The open channel, with the time from which it may be closed.

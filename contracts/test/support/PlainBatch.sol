@@ -43,19 +43,6 @@ contract PlainBatch {
         commitment = commit(kept, count);
     }
 
-    function pack(Voucher memory voucher) public pure returns (bytes memory) {
-        return
-            abi.encodePacked(
-                voucher.payer,
-                voucher.total,
-                voucher.receiptsRoot,
-                voucher.r,
-                voucher.vs,
-                voucher.epoch,
-                voucher.count
-            );
-    }
-
     /// @notice The first `count` of `entries`, hashed in groups of eight.
     function commit(bytes[] memory entries, uint256 count) public pure returns (bytes32) {
         bytes memory groups = hex"01";
