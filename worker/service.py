@@ -99,12 +99,12 @@ class Service:
         self._running.add(run)
         run.add_done_callback(self._running.discard)
         try:
-            account = session.account
-            await peer.send(Opened(message.request_id, account.book.epoch, account.book.total, session.window))
+            account = session.till.account
+            await peer.send(Opened(message.request_id, account.book.epoch, account.book.total, session.till.window))
             while (received := await _receive_while(peer, run)) is not None:
                 match received:
                     case Payment() if received.request_id == message.request_id:
-                        await session.on_payment(received)
+                        await session.till.take(received)
                         await peer.send(Credited(message.request_id, account.book.total))
                     case Cancel():
                         session.cancelled = True
@@ -124,7 +124,7 @@ class Service:
         request = message.request
         account = await self._account(request.payer, admitted.session_key)
         session = Session(context, message.request_id, request, message.prompt, admitted, account, peer)
-        account.check_openable(session.needed_to_open())
+        account.check_openable(session.till.needed_to_open())
         begin = context.store.begin_request
         new = await asyncio.to_thread(
             begin,

@@ -9,21 +9,20 @@ import contextlib
 import logging
 from dataclasses import dataclass
 
-from efedllm.chain.errors import ChainError
 from efedllm.protocol import eip712
 from efedllm.protocol.merkle import row_root, token_leaf
-from efedllm.protocol.messages import End, Failure, Message, Payment, Rows, Signed, Token
-from efedllm.protocol.objects import Receipt, Request
-from efedllm.protocol.pricing import CHUNK_POSITIONS, ceiling_of, fee_of, is_due, window_of
+from efedllm.protocol.messages import End, Failure, Message, Rows, Signed, Token
+from efedllm.protocol.objects import Request
+from efedllm.protocol.pricing import CHUNK_POSITIONS, is_due
 from efedllm.protocol.receipts import Commitments, Progress, check_link, receipt_for
 from efedllm.protocol.values import ZERO_HASH
-from efedllm.protocol.vouchers import accept
 
 from .account import Account
 from .admission import Admitted
 from .context import Context
 from .errors import SessionError
 from .peer import Peer
+from .till import Till
 
 log = logging.getLogger("efedllm.worker")
 
@@ -54,10 +53,10 @@ class Session:
         client: Peer,
     ) -> None:
         self.request_id, self.request, self.prompt = request_id, request, prompt
-        self.shard, self.hop, self.account = admitted.shard, admitted.hop, account
+        self.shard, self.hop = admitted.shard, admitted.hop
         self.is_first = self.shard == 0
         self.is_last = self.shard == len(request.path) - 1
-        self.window = window_of(self.hop, context.credit_tokens)
+        self.till = Till(context, request_id, request, self.hop, account)
         self.inbox: asyncio.Queue[Message | None] = asyncio.Queue(INBOX)
         """From the upstream link, or from the token link in the first shard; None when that link is gone."""
         self.downstream: Peer | None = None
@@ -78,15 +77,8 @@ class Session:
         self._last_boundary = 0
         self._boundaries: asyncio.Queue[Boundary | None] = asyncio.Queue()
         self._upstream: dict[int, asyncio.Future[Signed]] = {}
-        self._receipts: dict[bytes, Receipt] = {}
-        self._last_fee = 0
-        self._credit = asyncio.Event()
 
     # the outside
-
-    def needed_to_open(self) -> int:
-        """Deposit that must be free before this request is begun."""
-        return min(self.window, ceiling_of(self.hop, self.request))
 
     async def run(self) -> None:
         """Serve the request to its end. Raises SessionError, ProtocolError, ModelError or StoreError."""
@@ -95,7 +87,7 @@ class Session:
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._work())
-                    watching = group.create_task(self._watch_channel())
+                    watching = group.create_task(self.till.watch_channel())
                     await self._sign()
                     watching.cancel()
             except* Exception as failures:
@@ -103,38 +95,15 @@ class Session:
             if first is not None:
                 raise first
             self.worked = True
-            await self._await_payment()
+            await self.till.settle()
         finally:
-            self.account.end(self.request_id)
+            self.till.end()
             await self._context.engine.release(self._cache)
-
-    async def on_payment(self, message: Payment) -> None:
-        """Check a voucher, keep it, credit it; the caller answers. Raises VoucherError or SessionError."""
-        book = self.account.book
-        receipt = self._receipts.get(message.receipt_digest)
-        if receipt is None:  # after a broken connection a client first sends what it signed in an earlier session
-            receipt = await asyncio.to_thread(self._context.store.receipt, message.receipt_digest)
-        if receipt is None or (receipt.payer, receipt.epoch) != (book.payer, book.epoch):
-            raise SessionError("voucher", "the voucher names a receipt that this worker did not sign for this channel")
-        async with self.account.lock:
-            signer = eip712.recover(self._context.domain, message.voucher, message.signature)
-            if signer != self.account.session_key:
-                raise SessionError("voucher", f"the voucher is signed by {signer}, not by the channel's session key")
-            leaf, replaces = accept(book, message.voucher, receipt, message.receipt_digest)
-            if leaf.after > self.account.state.deposit:
-                raise SessionError(
-                    "voucher", f"voucher.total {leaf.after} exceeds the deposit of {self.account.state.deposit}"
-                )
-            index = len(book.leaves) - (1 if replaces else 0)
-            keep = self._context.store.keep_voucher
-            await asyncio.to_thread(keep, signer, leaf, index, message.voucher, message.signature)
-            book.add(leaf, replaces)
-        self._credit.set()
 
     def on_client_gone(self) -> None:
         """The client left or was refused: end at the next token, do not wait for money, and tell it nothing more."""
         self.cancelled = self._client_gone = True
-        self._credit.set()
+        self.till.on_client_gone()
 
     def on_upstream_receipt(self, message: Signed) -> None:
         """The upstream worker's receipt; it overtakes rows that wait. Raises SessionError for a second one."""
@@ -226,7 +195,7 @@ class Session:
         if done < request.promptCount < positions or (done >= request.promptCount and count != 1):
             raise SessionError("path", "rows of the prompt and of generated tokens came together")
         samples = positions >= request.promptCount
-        await self._afford(positions, len(self._generated) + (1 if samples else 0))
+        await self.till.afford(positions, len(self._generated) + (1 if samples else 0))
         wanted = positions if samples and self.is_last else None
         result = await self._context.engine.step(self._cache, inputs, request, wanted)
         token, reason = result.token, ""
@@ -325,7 +294,9 @@ class Session:
             if not self.is_first:
                 upstream = await self._upstream_receipt(progress.positions)
                 digest = eip712.digest(context.domain, upstream.receipt)
-            receipt = receipt_for(self.request, self.request_id, self.shard, self.account.book.epoch, progress, digest)
+            receipt = receipt_for(
+                self.request, self.request_id, self.shard, self.till.account.book.epoch, progress, digest
+            )
             kept_upstream = None
             if upstream is not None:
                 check_link(upstream.receipt, digest, receipt)
@@ -334,8 +305,7 @@ class Session:
             signature = eip712.sign(context.domain, receipt, context.hot_key)
             keep = context.store.keep_receipt
             await asyncio.to_thread(keep, receipt, own, signature, boundary.generated, boundary.rows, kept_upstream)
-            self._receipts[own] = receipt
-            self._last_fee = receipt.fee
+            self.till.expect(own, receipt)
             message = Signed(self.request_id, receipt, signature)
             if self.downstream is not None:
                 await self.downstream.send(message)
@@ -354,54 +324,7 @@ class Session:
             raise SessionError("receipt", f"the upstream receipt is signed by {signer}, not by the hot key of {worker}")
         return message
 
-    # money
-
-    async def _afford(self, positions: int, generated: int) -> None:
-        """Wait until these counts are within the window and the deposit. Raises SessionError if no voucher comes."""
-        fee = fee_of(self.hop, self.request.promptCount, positions, generated)
-        refreshed = False
-        while True:
-            unpaid = fee - self.account.book.covered(self.request_id)
-            if unpaid <= self.window:
-                if self.account.advance(self.request_id, unpaid):
-                    return
-                if refreshed:
-                    raise SessionError("channel", "the deposit is used up: top the channel up and ask again")
-                book = self.account.book
-                self.account.state = await self._context.network.channel(book.payer, self.account.session_key)
-                refreshed = True
-                continue
-            await self._await_credit()
-
-    async def _await_credit(self) -> None:
-        self._credit.clear()
-        if self._client_gone:
-            raise SessionError("credit", "the client left without paying for the last window")
-        try:
-            async with asyncio.timeout(self._context.voucher_seconds):
-                await self._credit.wait()
-        except TimeoutError as error:
-            raise SessionError(
-                "credit", f"no voucher came for {self._context.voucher_seconds:g} s: the work stops here"
-            ) from error
-
-    async def _await_payment(self) -> None:
-        """After the last receipt: the client's last vouchers."""
-        while self.account.book.covered(self.request_id) < self._last_fee:
-            await self._await_credit()
-
-    async def _watch_channel(self) -> None:
-        """A client that begins to take its deposit back gets no more work. Without a chain, credit is the limit."""
-        while True:
-            await asyncio.sleep(self._context.channel_seconds)
-            try:
-                state = await self._context.network.channel(self.account.book.payer, self.account.session_key)
-            except ChainError as error:
-                log.warning("request %s: %s", self.request_id.hex()[:16], error)
-                continue
-            if state.closing or state.epoch != self.account.book.epoch:
-                raise SessionError("channel", "the channel is closing: open another one")
-            self.account.state = state
+    # the peers
 
     async def _tell_client(self, message: Message) -> None:
         if self._client_gone:

@@ -1,0 +1,115 @@
+"""What one session earns: how far it may work ahead of the vouchers, and the vouchers that pay for its receipts."""
+
+import asyncio
+import logging
+
+from efedllm.chain.errors import ChainError
+from efedllm.protocol import eip712
+from efedllm.protocol.messages import Payment
+from efedllm.protocol.objects import Hop, Receipt, Request
+from efedllm.protocol.pricing import ceiling_of, fee_of, window_of
+from efedllm.protocol.vouchers import accept
+
+from .account import Account
+from .context import Context
+from .errors import SessionError
+
+log = logging.getLogger("efedllm.worker")
+
+
+class Till:
+    """Amounts in base units. `window` is the most that this session advances."""
+
+    def __init__(self, context: Context, request_id: bytes, request: Request, hop: Hop, account: Account) -> None:
+        self.account = account
+        self.window = window_of(hop, context.credit_tokens)
+        self._context, self._request_id, self._request, self._hop = context, request_id, request, hop
+        self._receipts: dict[bytes, Receipt] = {}
+        self._last_fee = 0
+        self._credit = asyncio.Event()
+        self._client_gone = False
+
+    def needed_to_open(self) -> int:
+        """Deposit that must be free before the request is begun."""
+        return min(self.window, ceiling_of(self._hop, self._request))
+
+    def expect(self, digest: bytes, receipt: Receipt) -> None:
+        """A receipt was signed and kept: vouchers may pay for it from now on."""
+        self._receipts[digest] = receipt
+        self._last_fee = receipt.fee
+
+    def on_client_gone(self) -> None:
+        """No voucher comes any more: whoever waits for one gives up."""
+        self._client_gone = True
+        self._credit.set()
+
+    def end(self) -> None:
+        """The session is over; what it advanced is paid or lost."""
+        self.account.end(self._request_id)
+
+    async def take(self, message: Payment) -> None:
+        """Check a voucher, keep it, credit it; the caller answers. Raises VoucherError or SessionError."""
+        book = self.account.book
+        receipt = self._receipts.get(message.receipt_digest)
+        if receipt is None:  # after a broken connection a client first sends what it signed in an earlier session
+            receipt = await asyncio.to_thread(self._context.store.receipt, message.receipt_digest)
+        if receipt is None or (receipt.payer, receipt.epoch) != (book.payer, book.epoch):
+            raise SessionError("voucher", "the voucher names a receipt that this worker did not sign for this channel")
+        async with self.account.lock:
+            signer = eip712.recover(self._context.domain, message.voucher, message.signature)
+            if signer != self.account.session_key:
+                raise SessionError("voucher", f"the voucher is signed by {signer}, not by the channel's session key")
+            leaf, replaces = accept(book, message.voucher, receipt, message.receipt_digest)
+            if leaf.after > (deposit := self.account.state.deposit):
+                raise SessionError("voucher", f"voucher.total {leaf.after} exceeds the deposit of {deposit}")
+            index = len(book.leaves) - (1 if replaces else 0)
+            keep = self._context.store.keep_voucher
+            await asyncio.to_thread(keep, signer, leaf, index, message.voucher, message.signature)
+            book.add(leaf, replaces)
+        self._credit.set()
+
+    async def afford(self, positions: int, generated: int) -> None:
+        """Wait until these counts are within the window and the deposit. Raises SessionError if no voucher comes."""
+        fee = fee_of(self._hop, self._request.promptCount, positions, generated)
+        refreshed = False
+        while True:
+            unpaid = fee - self.account.book.covered(self._request_id)
+            if unpaid > self.window:
+                await self._await_credit()
+            elif self.account.advance(self._request_id, unpaid):
+                return
+            elif refreshed:
+                raise SessionError("channel", "the deposit is used up: top the channel up and ask again")
+            else:
+                book = self.account.book
+                self.account.state = await self._context.network.channel(book.payer, self.account.session_key)
+                refreshed = True
+
+    async def settle(self) -> None:
+        """After the last receipt: wait for the client's last vouchers. Raises SessionError if they do not come."""
+        while self.account.book.covered(self._request_id) < self._last_fee:
+            await self._await_credit()
+
+    async def watch_channel(self) -> None:
+        """A client that begins to take its deposit back gets no more work. Without a chain, credit is the limit."""
+        while True:
+            await asyncio.sleep(self._context.channel_seconds)
+            try:
+                state = await self._context.network.channel(self.account.book.payer, self.account.session_key)
+            except ChainError as error:
+                log.warning("request %s: %s", self._request_id.hex()[:16], error)
+                continue
+            if state.closing or state.epoch != self.account.book.epoch:
+                raise SessionError("channel", "the channel is closing: open another one")
+            self.account.state = state
+
+    async def _await_credit(self) -> None:
+        self._credit.clear()
+        if self._client_gone:
+            raise SessionError("credit", "the client left without paying for the last window")
+        seconds = self._context.voucher_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await self._credit.wait()
+        except TimeoutError as error:
+            raise SessionError("credit", f"no voucher came for {seconds:g} s: the work stops here") from error
