@@ -1,6 +1,7 @@
 """A deployment on a chain: the one object through which programs read and write contracts."""
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ from eth_account.signers.local import LocalAccount
 from efedllm.chain.beacon import Beacon
 from efedllm.chain.channels import Channels
 from efedllm.chain.deployment import Deployment, find_deployment
-from efedllm.chain.errors import DeploymentError
+from efedllm.chain.errors import DeploymentError, UnknownBlock
 from efedllm.chain.event_reader import EventReader
 from efedllm.chain.model_registry import ModelRegistry
 from efedllm.chain.rpc import Rpc
@@ -19,6 +20,8 @@ from efedllm.chain.stake_registry import StakeRegistry
 from efedllm.chain.transactions import Sender, UnlockedAccount
 from efedllm.chain.work_token import WorkToken
 from efedllm.options import DEFAULT_RPC
+
+_CONFIRMED_FOR_SECONDS = 0.25  # how long a confirmed block may be taken for the newest one; blocks take seconds
 
 
 class Chain:
@@ -33,6 +36,7 @@ class Chain:
         self.stakes = StakeRegistry(rpc, contracts.stake_registry)
         self.channels = Channels(rpc, contracts.channels)
         self.beacon = Beacon(rpc, contracts.beacon)
+        self._confirmed: tuple[float, int] | None = None  # when it was asked for, and the block
 
     @classmethod
     async def connect(
@@ -72,6 +76,21 @@ class Chain:
 
     async def close(self) -> None:
         await self.rpc.close()
+
+    async def confirmed_block(self) -> int:
+        """The newest block that counts: `confirmations` others stand on it. What money depends on is read at it.
+
+        Raises UnknownBlock while the contracts themselves are not confirmed, ChainUnreachable.
+        """
+        confirmations = self.deployment.parameters.confirmations
+        now = time.monotonic()
+        if self._confirmed is not None and confirmations and now < self._confirmed[0] + _CONFIRMED_FOR_SECONDS:
+            return self._confirmed[1]
+        block = await self.rpc.block_number() - confirmations
+        if (missing := self.deployment.deploy_block - block) > 0:
+            raise UnknownBlock(f"the contracts are not confirmed yet: wait for {missing} more blocks")
+        self._confirmed = now, block
+        return block
 
     def sender(self, account: LocalAccount | UnlockedAccount) -> Sender:
         """Sends transactions of `account`. Use one sender per key and process: it keeps their order."""

@@ -75,6 +75,29 @@ async def test_unknown_block(chain: Chain) -> None:
         await chain.rpc.block(10**9)
 
 
+def with_confirmations(chain: Chain, confirmations: int) -> Chain:
+    parameters = replace(chain.deployment.parameters, confirmations=confirmations)
+    return Chain(chain.rpc, replace(chain.deployment, parameters=parameters))
+
+
+async def test_confirmed_block(chain: Chain, anvil: AnvilProcess) -> None:
+    account, to = await new_account(chain, work=5), "0x" + "11" * 20
+    anvil.mine(2)
+    await chain.sender(account).send(chain.token.transfer(to, 2))
+    confirmed = await with_confirmations(chain, 1).confirmed_block()
+    assert confirmed == await chain.rpc.block_number() - 1
+    assert await chain.token.balance_of(to, confirmed) == 0
+    assert await chain.token.balance_of(to, await chain.confirmed_block()) == 2
+    anvil.mine()
+    assert await chain.token.balance_of(to, await with_confirmations(chain, 1).confirmed_block()) == 2
+
+
+async def test_confirmed_block_while_the_contracts_are_not_confirmed(chain: Chain) -> None:
+    behind = await chain.rpc.block_number() - chain.deployment.deploy_block
+    with pytest.raises(UnknownBlock, match="not confirmed yet: wait for 3 more blocks"):
+        await with_confirmations(chain, behind + 3).confirmed_block()
+
+
 async def test_models(chain: Chain) -> None:
     sender = chain.sender(await new_account(chain))
     assert not await chain.models.is_registered(MODEL_ID)
