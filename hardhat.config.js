@@ -2,24 +2,22 @@ import { createRequire } from "node:module";
 
 import { defineConfig } from "hardhat/config";
 
+import compiler from "./contracts/compiler.json" with { type: "json" };
+
 const require = createRequire(import.meta.url);
 
 export default defineConfig({
   solidity: {
     compilers: [
       {
-        version: "0.8.37",
+        version: compiler.version,
         // An absolute path of the npm compiler: without it a compiler would be downloaded.
         path: require.resolve("solc/soljson.js"),
-        settings: {
-          // Claims are called far more often than contracts are deployed.
-          optimizer: { enabled: true, runs: 1_000_000 },
-          viaIR: true,
-          // The oldest rules with every instruction that our libraries use: runs on any chain since March 2024.
-          evmVersion: "cancun",
-          // No hash of sources and comments in the code: the same program is the same bytes.
-          metadata: { bytecodeHash: "none" },
-        },
+        // Read by everybody who compiles: who checks a deployment must get the same bytes.
+        //   optimizer   claims are called far more often than contracts are deployed
+        //   evmVersion  the oldest rules with every instruction that our libraries use: any chain since March 2024
+        //   metadata    no hash of sources and comments in the code: the same program is the same bytes
+        settings: compiler.settings,
       },
     ],
   },
