@@ -4,21 +4,19 @@ One SQLite file (WAL, synchronous=FULL) per deployment. A method returns when it
 done again after a kill at any moment. Raises StoreError when the disk refuses.
 """
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 
 from efedllm.protocol.claims import unpack_entries
 from efedllm.protocol.records import pack_leaves, unpack_leaves
 from efedllm.protocol.vouchers import Leaf
+from efedllm.storage.database import Database, Layout
 
 from .errors import StoreError
 from .findings import About, Checked, Claim, Draw, Evidence, Undrawn
 from .verdict import Fault, Missing, Outcome, Verdict
 
-SCHEMA_VERSION = 1
+assert __package__ is not None
+LAYOUT = Layout(__package__, ("schema.sql",), "what was found", StoreError)
 KEPT_CURSORS = 64
 """Pages that can be rolled back one by one when the chain replaced blocks that counted as final."""
 
@@ -29,55 +27,25 @@ def store_path(data_dir: Path, chain_id: int, channels: str) -> Path:
 
 
 class Store:
-    """All methods are synchronous, from one thread."""
+    """Open in one program at a time."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA foreign_keys=ON")
-            self._migrate()
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"cannot open {path}: {error}: free or repair the disk, then start again") from error
+        """Raises StoreError if the disk refuses, the file is damaged or newer, or another program has it open."""
+        self._db = Database(path, LAYOUT)
 
     def close(self) -> None:
         self._db.close()
-
-    def _migrate(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise StoreError(f"the store is of version {version}, this program knows {SCHEMA_VERSION}: upgrade it")
-        if version < SCHEMA_VERSION:
-            script = resources.files(__package__).joinpath("schema.sql").read_text()
-            self._db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield self._db
-            self._db.execute("COMMIT")
-        except BaseException as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError | OSError):
-                raise StoreError(f"findings cannot be kept ({error}): free or repair the disk") from error
-            raise
 
     # following the chain
 
     def cursor(self) -> tuple[int, bytes] | None:
         """Block up to which events were read, and its hash."""
-        row: tuple[int, bytes] | None = self._db.execute(
-            "SELECT block, hash FROM cursors ORDER BY block DESC LIMIT 1"
-        ).fetchone()
+        row: tuple[int, bytes] | None = self._db.row("SELECT block, hash FROM cursors ORDER BY block DESC LIMIT 1")
         return row
 
     def advance(self, block: int, block_hash: bytes, claims: list[Claim]) -> None:
         """Enters the claims of a page and moves the cursor behind it, together. A claim is entered once."""
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             for claim in claims:
                 entries = b"".join(entry.pack() for entry in claim.entries)
                 db.execute(
@@ -97,7 +65,7 @@ class Store:
 
     def roll_back(self) -> None:
         """Forgets the latest page and what came of it, since its blocks were replaced. Evidence stays."""
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             db.execute("DELETE FROM cursors WHERE block = (SELECT MAX(block) FROM cursors)")
             row = db.execute("SELECT MAX(block) FROM cursors").fetchone()
             db.execute("DELETE FROM claims WHERE block > ?", (-1 if row[0] is None else row[0],))
@@ -109,22 +77,22 @@ class Store:
         return self._claims("seed IS NULL")
 
     def set_seed(self, claim: Claim, seed: bytes) -> None:
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             db.execute("UPDATE claims SET seed = ? WHERE worker = ? AND claim = ?", (seed, claim.worker, claim.index))
 
     def undrawn(self, now: float) -> list[tuple[Claim, int]]:
         """Entries of seeded claims that wait for their leaves and are due, oldest first."""
-        rows = self._db.execute(
+        rows = self._db.rows(
             "SELECT worker, claim, entry FROM entries JOIN claims USING (worker, claim) "
             "WHERE seed IS NOT NULL AND leaves IS NULL AND due <= ? ORDER BY block, worker, claim, entry",
             (now,),
-        ).fetchall()
+        )
         claims = {key: self._claim(*key) for key in {row[:2] for row in rows}}
         return [(claims[row[:2]], row[2]) for row in rows]
 
     def set_drawn(self, claim: Claim, entry: int, leaves: list[Leaf], drawn: list[int]) -> None:
         """All leaves of an entry, and the places of those that were drawn."""
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             db.executemany(
                 "INSERT INTO draws (worker, claim, entry, leaf, request_id, receipt_digest, leaf_before, leaf_after) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -150,7 +118,7 @@ class Store:
 
     def set_undrawn(self, claim: Claim, entry: int, verdict: Verdict, due: float) -> None:
         """The leaves could not be had; ask again at `due`."""
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             db.execute(
                 "UPDATE entries SET kind = ?, reason = ?, attempts = attempts + 1, due = ? "
                 "WHERE worker = ? AND claim = ? AND entry = ?",
@@ -158,21 +126,21 @@ class Store:
             )
 
     def attempts(self, claim: Claim, entry: int) -> int:
-        (count,) = self._db.execute(
+        (count,) = self._db.row(
             "SELECT attempts FROM entries WHERE worker = ? AND claim = ? AND entry = ?",
             (claim.worker, claim.index, entry),
-        ).fetchone()
+        )
         return int(count)
 
     # checks
 
     def unchecked(self, now: float) -> list[tuple[Draw, int]]:
         """Drawn leaves without a final verdict that are due, with the attempts made; leaves of one request together."""
-        rows = self._db.execute(
+        rows = self._db.rows(
             f"SELECT {_DRAW}, attempts FROM draws WHERE (outcome IS NULL OR outcome = ?) AND due <= ? "
             "ORDER BY request_id, worker, claim, entry, leaf",
             (Outcome.UNAVAILABLE, now),
-        ).fetchall()
+        )
         return [(_draw(row), row[8]) for row in rows]
 
     def claim_of(self, draw: Draw) -> Claim:
@@ -180,17 +148,17 @@ class Store:
 
     def leaves_of(self, draw: Draw) -> list[Leaf]:
         """All leaves under the root that the drawn one lies under; kept until all that were drawn are checked."""
-        (packed,) = self._db.execute(
+        (packed,) = self._db.row(
             "SELECT leaves FROM entries WHERE worker = ? AND claim = ? AND entry = ?",
             (draw.worker, draw.claim, draw.entry),
-        ).fetchone()
+        )
         return unpack_leaves(packed)
 
     def set_verdict(
         self, draw: Draw, verdict: Verdict, about: About | None, due: float, evidence: Evidence | None
     ) -> None:
         """The verdict on a drawn leaf; one that is unavailable is checked again at `due`."""
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             db.execute(
                 "UPDATE draws SET outcome = ?, blamed = ?, kind = ?, reason = ?, position = ?, shard = ?, layers = ?, "
                 "positions = ?, evidence = ?, attempts = attempts + 1, due = ? "
@@ -239,10 +207,10 @@ class Store:
 
     def checked(self) -> list[Checked]:
         """All drawn leaves that have a verdict, in order of claims."""
-        rows = self._db.execute(
+        rows = self._db.rows(
             f"SELECT {_DRAW}, shard, layers, positions, outcome, blamed, kind, reason, position, evidence FROM draws "
             "WHERE outcome IS NOT NULL ORDER BY claim, worker, entry, leaf"
-        ).fetchall()
+        )
         return [
             Checked(_draw(row), None if row[8] is None else About(*row[8:11]), _verdict(*row[11:16]), row[16])
             for row in rows
@@ -250,20 +218,20 @@ class Store:
 
     def waiting(self) -> list[Undrawn]:
         """Entries whose leaves were asked for in vain."""
-        rows = self._db.execute(
+        rows = self._db.rows(
             "SELECT worker, claim, entry, kind, reason FROM entries WHERE kind IS NOT NULL AND leaves IS NULL "
             "ORDER BY claim, worker, entry"
-        ).fetchall()
+        )
         return [
             Undrawn(worker, claim, entry, _verdict(Outcome.UNAVAILABLE, worker, kind, reason, None))
             for worker, claim, entry, kind, reason in rows
         ]
 
     def evidence(self) -> list[Evidence]:
-        rows = self._db.execute(
+        rows = self._db.rows(
             "SELECT path, sha256, worker, request_id, receipt_digest, claim, block, kind, reason FROM evidence "
             "ORDER BY path"
-        ).fetchall()
+        )
         return [
             Evidence(path, digest, worker, request_id, receipt_digest, claim, block, Fault(kind), reason)
             for path, digest, worker, request_id, receipt_digest, claim, block, kind, reason in rows
@@ -273,10 +241,10 @@ class Store:
         return self._claims("worker = ? AND claim = ?", worker, claim)[0]
 
     def _claims(self, where: str, *values: object) -> list[Claim]:
-        rows = self._db.execute(
+        rows = self._db.rows(
             f"SELECT worker, claim, block, tx, entries, seed FROM claims WHERE {where} ORDER BY block, worker, claim",
             values,
-        ).fetchall()
+        )
         return [Claim(row[0], row[1], row[2], row[3], unpack_entries(row[4]), row[5]) for row in rows]
 
 

@@ -11,7 +11,7 @@ def best_vouchers(data_dir: Path, chain_id: int, channels: str) -> list[HeldVouc
     path = store_path(data_dir, chain_id, channels)
     if not path.exists():
         raise StoreError(f"no worker has served from {data_dir} on this deployment: pass the worker's --data-dir")
-    store = Store(path)
+    store = Store(path, read_only=True)
     try:
         return store.best_vouchers()
     finally:

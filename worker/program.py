@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,13 +89,14 @@ async def run(options: Options, announce: Announce, load: Callable[[Options, int
     manifest = read_manifest(options.model)
     end = manifest.dimensions.layers if options.end is None else options.end
     identity = model_id(model_spec(manifest))
-    async with await Chain.connect(options.rpc, options.deployment) as chain:
+    async with await Chain.connect(options.rpc, options.deployment) as chain, AsyncExitStack() as stack:
         if not await chain.models.is_registered(identity):
             raise StartError(
                 f"model {manifest.name} is not registered here: run `efedllm model register {options.model}`"
             )
         _check_participant(await chain.stakes.participant_of(cold), cold, hot.address)
         store = Store(store_path(options.data_dir, chain.deployment.chain_id, chain.deployment.contracts.channels))
+        stack.callback(store.close)
         if interrupted := store.interrupt_open():
             log.info("%d requests were interrupted when this worker last ended", interrupted)
         shard = await asyncio.to_thread(load, options, end)
@@ -130,7 +132,6 @@ async def run(options: Options, announce: Announce, load: Callable[[Options, int
                 await runner.cleanup()
                 context.engine.close()
         await _tell_owed(chain, cold, store, announce)
-        store.close()
 
 
 def _check_participant(participant: Participant, cold: str, hot: str) -> None:

@@ -29,6 +29,7 @@ CREATE TABLE vouchers (
     payer TEXT NOT NULL,
     session_key TEXT NOT NULL,
     epoch INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
     leaf INTEGER NOT NULL,
     leaf_before TEXT NOT NULL,
     total TEXT NOT NULL,
@@ -37,7 +38,6 @@ CREATE TABLE vouchers (
     voucher BLOB NOT NULL,
     signature BLOB NOT NULL,
     root BLOB NOT NULL,
-    sequence INTEGER NOT NULL,
     PRIMARY KEY (payer, session_key, epoch, sequence)
 ) WITHOUT ROWID;
 CREATE INDEX vouchers_by_root ON vouchers (root);

@@ -4,14 +4,8 @@ One SQLite file (WAL, synchronous=FULL) per deployment; rows lie in one append-o
 returns when its data is on disk; callers acknowledge only after that. Raises StoreError when the disk refuses.
 """
 
-import os
-import sqlite3
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import msgpack
@@ -20,10 +14,13 @@ from efedllm.protocol.frames import pack_tokens, unpack_tokens
 from efedllm.protocol.objects import Receipt, Request, Voucher
 from efedllm.protocol.records import Record
 from efedllm.protocol.vouchers import Book, Leaf
+from efedllm.storage import files
+from efedllm.storage.database import Database, Layout
 
 from .errors import StoreError
 
-SCHEMA_VERSION = 1
+assert __package__ is not None
+LAYOUT = Layout(__package__, ("schema.sql",), "what was signed", StoreError)
 
 
 @dataclass(frozen=True)
@@ -42,45 +39,20 @@ def store_path(data_dir: Path, chain_id: int, channels: str) -> Path:
 
 
 class Store:
-    """All methods are synchronous and may be called from any thread; one lock serialises them."""
+    """All methods are synchronous and may be called from any thread; one lock serialises them.
 
-    def __init__(self, path: Path) -> None:
+    Open in one program at a time, which serves; `read_only` may be opened beside it, as `efedllm claim` does.
+    """
+
+    def __init__(self, path: Path, read_only: bool = False) -> None:
+        """Raises StoreError if the disk refuses, the file is damaged or newer, or another program serves from it."""
         self._rows = path.with_suffix(".rows")
-        self._lock = threading.Lock()
-        try:
-            self._rows.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._migrate()
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"cannot open {path}: {error}: free or repair the disk, then start again") from error
+        self._db = Database(path, LAYOUT, read_only)
+        if not read_only:
+            self._make_rows()
 
     def close(self) -> None:
-        with self._lock:
-            self._db.close()
-
-    def _migrate(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise StoreError(f"the store is of version {version}, this program knows {SCHEMA_VERSION}: upgrade it")
-        if version < SCHEMA_VERSION:
-            script = resources.files(__package__).joinpath("schema.sql").read_text()
-            self._db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                if isinstance(error, sqlite3.OperationalError | OSError):
-                    raise StoreError(f"cannot keep what was signed ({error}): free or repair the disk") from error
-                raise
+        self._db.close()
 
     # requests
 
@@ -107,7 +79,7 @@ class Store:
             epoch,
             "open",
         )
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             cursor = db.execute(
                 "INSERT INTO requests (id, request, signature, salt, prompt, shard, session_key, epoch, state) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -117,12 +89,12 @@ class Store:
 
     def end_request(self, request_id: bytes, state: str) -> None:
         """Marks how a request ended: done, failed or interrupted."""
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             db.execute("UPDATE requests SET state = ? WHERE id = ?", (state, request_id))
 
     def interrupt_open(self) -> int:
         """After a restart: requests that a dead process left open are interrupted. Returns how many."""
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             return db.execute("UPDATE requests SET state = 'interrupted' WHERE state = 'open'").rowcount
 
     # receipts
@@ -140,7 +112,7 @@ class Store:
         (with digest and signature) of the upstream worker that it continues."""
         if rows:
             self._append_rows(receipt.requestId, rows)
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             db.execute("UPDATE requests SET generated = ? WHERE id = ?", (pack_tokens(generated), receipt.requestId))
             db.execute(
                 "INSERT INTO receipts (digest, request_id, positions, receipt, signature) VALUES (?, ?, ?, ?, ?)",
@@ -155,34 +127,37 @@ class Store:
 
     def receipt(self, digest: bytes) -> Receipt | None:
         """A receipt that this worker signed."""
-        with self._lock:
-            row = self._db.execute("SELECT receipt FROM receipts WHERE digest = ?", (digest,)).fetchone()
+        row = self._db.row("SELECT receipt FROM receipts WHERE digest = ?", (digest,))
         return None if row is None else Receipt.from_wire(msgpack.unpackb(row[0]))
+
+    def _make_rows(self) -> None:
+        try:
+            self._rows.mkdir(exist_ok=True)
+        except OSError as error:
+            self._db.close()
+            raise StoreError(f"cannot make {self._rows}: {error.strerror}: free or repair the disk") from error
 
     def _append_rows(self, request_id: bytes, rows: bytes) -> None:
         path = self._rows / f"{request_id.hex()}.bin"
         try:
-            with path.open("ab") as file:
-                file.write(rows)
-                file.flush()
-                os.fsync(file.fileno())
+            files.append(path, rows)
         except OSError as error:
             raise StoreError(f"cannot write {path}: {error.strerror}: free or repair the disk") from error
 
     def record(self, request_id: bytes) -> Record | None:
         """Everything kept about a request, as `POST /v1/receipts` hands it out; None if it is unknown."""
-        with self._lock:
-            row = self._db.execute(
+        with self._db.together():
+            row = self._db.row(
                 "SELECT request, signature, salt, prompt, generated FROM requests WHERE id = ?", (request_id,)
-            ).fetchone()
+            )
             if row is None:
                 return None
-            pairs = self._db.execute(
+            pairs = self._db.rows(
                 "SELECT receipt, signature FROM receipts WHERE request_id = ? ORDER BY positions", (request_id,)
-            ).fetchall()
-            upstream = self._db.execute(
+            )
+            upstream = self._db.rows(
                 "SELECT receipt, signature FROM upstream_receipts WHERE request_id = ?", (request_id,)
-            ).fetchall()
+            )
         path = self._rows / f"{request_id.hex()}.bin"
         return Record(
             request=Request.from_wire(msgpack.unpackb(row[0])),
@@ -200,7 +175,7 @@ class Store:
     def keep_voucher(self, session_key: str, leaf: Leaf, index: int, voucher: Voucher, signature: bytes) -> None:
         """A voucher about to be credited. `index` is its leaf's place in the book."""
         key = (voucher.payer, session_key, voucher.epoch)
-        with self._transaction() as db:
+        with self._db.transaction() as db:
             (sequence,) = db.execute(
                 "SELECT COALESCE(MAX(sequence), 0) + 1 FROM vouchers WHERE payer = ? AND session_key = ? AND epoch = ?",
                 key,
@@ -224,20 +199,16 @@ class Store:
 
     def leaves_under(self, root: bytes) -> list[Leaf] | None:
         """Leaves under a voucher's `receiptsRoot`; None if no such voucher is held."""
-        with self._lock:
-            row = self._db.execute(
-                "SELECT payer, session_key, epoch, sequence FROM vouchers WHERE root = ?", (root,)
-            ).fetchone()
+        row = self._db.row("SELECT payer, session_key, epoch, sequence FROM vouchers WHERE root = ?", (root,))
         return None if row is None else self._leaves(*row)
 
     def _leaves(self, payer: str, session_key: str, epoch: int, up_to: int) -> list[Leaf]:
         """Leaves as they were after the channel's first `up_to` vouchers."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT leaf, leaf_before, total, request_id, receipt_digest FROM vouchers "
-                "WHERE payer = ? AND session_key = ? AND epoch = ? AND sequence <= ? ORDER BY sequence",
-                (payer, session_key, epoch, up_to),
-            ).fetchall()
+        rows = self._db.rows(
+            "SELECT leaf, leaf_before, total, request_id, receipt_digest FROM vouchers "
+            "WHERE payer = ? AND session_key = ? AND epoch = ? AND sequence <= ? ORDER BY sequence",
+            (payer, session_key, epoch, up_to),
+        )
         by_index = {
             index: Leaf(request_id, receipt_digest, int(before), int(after))
             for index, before, after, request_id, receipt_digest in rows
@@ -250,12 +221,11 @@ class Store:
 
     def best_vouchers(self) -> list[HeldVoucher]:
         """The latest voucher of every channel and epoch."""
-        with self._lock:
-            rows = self._db.execute(
-                "SELECT payer, session_key, voucher, signature FROM vouchers AS v WHERE sequence = ("
-                "SELECT MAX(sequence) FROM vouchers WHERE payer = v.payer AND session_key = v.session_key "
-                "AND epoch = v.epoch) ORDER BY payer, session_key, epoch"
-            ).fetchall()
+        rows = self._db.rows(
+            "SELECT payer, session_key, voucher, signature FROM vouchers AS v WHERE sequence = ("
+            "SELECT MAX(sequence) FROM vouchers WHERE payer = v.payer AND session_key = v.session_key "
+            "AND epoch = v.epoch) ORDER BY payer, session_key, epoch"
+        )
         return [
             HeldVoucher(payer, key, Voucher.from_wire(msgpack.unpackb(voucher)), signature)
             for payer, key, voucher, signature in rows

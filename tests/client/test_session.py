@@ -451,6 +451,6 @@ async def test_a_closed_channel_begins_anew(tmp_path: Path) -> None:
 
 async def test_one_data_directory_pays_from_one_program(tmp_path: Path) -> None:
     async with market(tmp_path) as m:
-        with pytest.raises(StoreError, match="another program pays from"):
+        with pytest.raises(StoreError, match=r"another program \(process \d+\) uses"):
             Store(store_path(tmp_path, DOMAIN.chain_id, DOMAIN.verifying_contract))
         assert await read(m.generate(5)) == TOKENS[:5]

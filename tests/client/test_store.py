@@ -84,14 +84,14 @@ def test_evidence(path: Path) -> None:
 
 def test_every_commit_reaches_the_disk(path: Path) -> None:
     store = Store(path)
-    assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store._db.row("PRAGMA synchronous") == (2,)
+    assert store._db.row("PRAGMA journal_mode") == ("wal",)
     store.close()
 
 
 def test_one_program_at_a_time(path: Path) -> None:
     store = Store(path)
-    with pytest.raises(StoreError, match="another program pays from"):
+    with pytest.raises(StoreError, match=r"another program \(process \d+\) uses"):
         Store(path)
     store.close()
     Store(path).close()
@@ -113,7 +113,7 @@ def test_no_store(path: Path) -> None:
 
 def test_a_disk_that_refuses(path: Path) -> None:
     store = Store(path)
-    store._db.execute("PRAGMA query_only = ON")
+    store._db._open().execute("PRAGMA query_only = ON")
     with pytest.raises(StoreError, match="cannot keep what is signed"):
         store.begin_request(bytes(32), REQUEST, b"s", SALT, PROMPT)
     store.close()

@@ -11,7 +11,7 @@ from efedllm.protocol.claims import Entry
 from efedllm.protocol.vouchers import Leaf
 from verifier.errors import StoreError
 from verifier.findings import About, Claim, Draw, Evidence
-from verifier.store import SCHEMA_VERSION, Store, store_path
+from verifier.store import LAYOUT, Store, store_path
 from verifier.verdict import Fault, Missing, Outcome, Verdict
 
 WORKER, OTHER = "0x" + "11" * 20, "0x" + "22" * 20
@@ -137,7 +137,7 @@ def test_a_store_of_the_future_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "verifier.sqlite"
     Store(path).close()
     with sqlite3.connect(path) as db:
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+        db.execute(f"PRAGMA user_version = {LAYOUT.version + 1}")
     with pytest.raises(StoreError, match="upgrade"):
         Store(path)
 

@@ -79,7 +79,7 @@ def test_receipt_is_signed_once_per_count(store: Store) -> None:
     payer = Payer()
     (receipt,) = receipts(payer, 1)
     store.keep_receipt(receipt, b"\x01" * 32, bytes(65), [9], b"", None)
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(StoreError, match="something else was kept in its place before"):
         store.keep_receipt(receipt, b"\x02" * 32, bytes(65), [9], b"", None)
 
 

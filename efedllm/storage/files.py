@@ -1,0 +1,46 @@
+"""Plain files that are on disk when a call returns. Raises OSError."""
+
+import os
+from pathlib import Path
+
+
+def append(path: Path, data: bytes) -> None:
+    """Adds `data` at the end of a file, which is made if it is not there."""
+    is_new = not path.exists()
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        _write(handle, data)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    if is_new:
+        sync_folder(path.parent)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """The file as a whole: whoever looks sees what was there before or `data`, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        _write(handle, data)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    os.replace(part, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Names of new files in `folder` survive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write(handle: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(handle, left) :]
