@@ -63,10 +63,9 @@ async def _audit(arguments: Namespace, chain: Chain) -> int:
 async def run_audit(chain: Chain, reader: Reader | None = None) -> Audit:
     """The whole audit as of the last confirmed block. Raises ChainError. With a reader, records are read too."""
     from efedllm.chain.batch import transaction_inputs
-    from efedllm.client.records import RecordSource
 
     from .ledger.books import by_book
-    from .ledger.collect import Collector
+    from .ledger.collect import Collector, tasks_of
     from .ledger.compare import compare
     from .ledger.difference import Difference
     from .ledger.fold import fold
@@ -76,7 +75,7 @@ async def run_audit(chain: Chain, reader: Reader | None = None) -> Audit:
 
     deployment = chain.deployment
     domain = deployment.domain
-    block = await chain.rpc.block_number() - deployment.parameters.confirmations
+    block = await chain.confirmed_block()
     contracts = deployment.contracts.names().values()
     events = [event async for page in chain.events(*contracts).read(last=block) for event in page.events]
     rules = await read_rules(chain, block)
@@ -88,8 +87,8 @@ async def run_audit(chain: Chain, reader: Reader | None = None) -> Audit:
     hashes = list({state.origin.transaction_hash for state in ledger.claims.values()})
     inputs = dict(zip(hashes, await transaction_inputs(chain.rpc.url, hashes), strict=True))
     vouchers = check_vouchers(domain, rules.channels, ledger.claims, inputs)
-    async with RecordSource(domain, reader) as source:
-        collected = await Collector(source, domain, ledger, reader is not None).collect(by_book(vouchers.paid))
+    hot_keys = {worker: state.hot_keys(snapshot.timestamp) for worker, state in ledger.participants.items()}
+    collected = await Collector(domain, hot_keys, reader).collect(tasks_of(ledger, by_book(vouchers.paid)))
     everything = (*differences, *vouchers.differences, *collected.differences)
     return Audit(rules, ledger, snapshot, vouchers, collected, everything)
 

@@ -38,7 +38,8 @@ def check_leaves(
     """Compare what a worker told as the leaves under the first of `vouchers` with it and with the earlier ones.
 
     Returns what differs, and those vouchers that these leaves cannot speak for, since a later receipt took the place of
-    their last leaf. Every leaf is hashed once, however many vouchers there are.
+    their last leaf. Every leaf is hashed once, however many vouchers there are. Of several roots that differ only the
+    first is named, with the receipts of which one is not what was paid for: the later ones follow from it.
     """
     wanted = {voucher.total: voucher for voucher in vouchers}
     if not leaves or leaves[-1].after != vouchers[0].total:
@@ -46,14 +47,19 @@ def check_leaves(
         return [Difference(where, "total of the receipts", vouchers[0].total, found)], list(vouchers[1:])
     tree = AppendTree(keccak_node)
     differences: list[Difference] = []
+    agreed, is_altered = 0, False
     for leaf in leaves:
         tree.append(leaf.hash())
         voucher = wanted.pop(leaf.after, None)
         if voucher is None:
             continue
         where = f"{key}, voucher of {voucher.total}"
-        if (root := tree.root()) != voucher.receiptsRoot:
-            differences.append(Difference(where, "receiptsRoot", voucher.receiptsRoot, root))
+        if (root := tree.root()) == voucher.receiptsRoot:
+            agreed = tree.count
+        elif not is_altered:
+            is_altered = True
+            receipts = f"receiptsRoot over receipts 1 to {tree.count}, of which {agreed} are right"
+            differences.append(Difference(where, receipts, voucher.receiptsRoot, root))
         if tree.count != voucher.count:
             differences.append(Difference(where, "count of receipts", voucher.count, tree.count))
     return differences, [voucher for voucher in vouchers if voucher.total in wanted]

@@ -1,26 +1,38 @@
 """Holds the ledger against what the contracts say at one block."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from efedllm.chain.channels import Account as WorkerAccount
 from efedllm.chain.channels import Channel, Claim
-from efedllm.chain.stake_registry import Participant
+from efedllm.chain.stake_registry import Participant, Service
 
 from .difference import Difference
-from .fold import Rules
+from .fold import RING_SLOTS, Rules
 from .state import FEES, Account, ChannelKey, ClaimKey, Ledger, channel_account
+
+BEACON_STEP = 256
+"""Blocks between the candidates for the seed of a claim."""
+NO_SERVICE = Service(bytes(32), 0, 0, 0, 0, "")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """State of the contracts at `block`: of everything the ledger knows, and all that ever registered."""
+    """State of the contracts at `block`, mined at `timestamp`: of everything the ledger knows, and all that ever
+    registered. A claim is None where its slot holds another one; `claim_seeds` are those that draw from claims, None
+    where nothing is recorded yet."""
 
     block: int
+    timestamp: int
     channels: Mapping[ChannelKey, Channel]
     accounts: Mapping[str, WorkerAccount]
-    claims: Mapping[ClaimKey, Claim]
+    claims: Mapping[ClaimKey, Claim | None]
     participants: Mapping[str, Participant]
+    services: Mapping[str, Service]
+    models: Mapping[bytes, bool]
+    seeds: Mapping[int, bytes]
+    claim_seeds: Mapping[ClaimKey, bytes | None]
     fees: int
     balances: Mapping[str, int]
 
@@ -33,6 +45,8 @@ def compare(ledger: Ledger, snapshot: Snapshot, rules: Rules) -> list[Difference
         *_accounts(ledger, snapshot),
         *_claims(ledger, snapshot),
         *_participants(ledger, snapshot),
+        *_services(ledger, snapshot),
+        *_seeds(ledger, snapshot, rules),
         *_tokens(ledger, snapshot, rules),
     ]
 
@@ -72,6 +86,10 @@ def _claims(ledger: Ledger, snapshot: Snapshot) -> Iterator[Difference]:
         if state is None:
             yield Difference(str(key), "made", False, True)
             continue
+        if found is None:
+            slot = f"ring slot {key.number % RING_SLOTS}"
+            yield Difference(str(key), slot, f"claim {key.number}", "another claim")
+            continue
         expected = {
             "amount": state.pending,
             "block_number": state.origin.block_number,
@@ -104,18 +122,48 @@ def _participants(ledger: Ledger, snapshot: Snapshot) -> Iterator[Difference]:
             if value != getattr(found, name):
                 yield Difference(where, name, value, getattr(found, name))
         yield from _fields(where, state, found, ("role", "jailed", "unbonding_since"))
-        # Which of two keys signs depends on the clock; with one there is no doubt.
-        if not state.rotated and [found.hot_key] != state.hot_keys:
-            yield Difference(where, "hot_key", state.hot_keys[0] if state.hot_keys else None, found.hot_key)
+        following = state.next_hot_key(snapshot.timestamp)
+        keys = {
+            "hot_key": state.hot_key(snapshot.timestamp),
+            "next_hot_key": following.address,
+            "next_hot_key_at": following.since,
+        }
+        for name, key in keys.items():
+            if key != getattr(found, name):
+                yield Difference(where, name, key, getattr(found, name))
+
+
+def _services(ledger: Ledger, snapshot: Snapshot) -> Iterator[Difference]:
+    for worker, found in snapshot.services.items():
+        state = ledger.participants.get(worker)
+        expected = (state and state.service) or NO_SERVICE
+        names = tuple(item.name for item in fields(Service))
+        yield from _fields(f"service of {worker}", expected, found, names)
+    for model, is_registered in snapshot.models.items():
+        if not is_registered:
+            yield Difference(f"model 0x{model.hex()}", "registered", True, False)
+
+
+def _seeds(ledger: Ledger, snapshot: Snapshot, rules: Rules) -> Iterator[Difference]:
+    for block, seed in ledger.seeds.items():
+        if seed != snapshot.seeds[block]:
+            yield Difference(f"beacon of block {block}", "seed", seed, snapshot.seeds[block])
+    by_remainder: dict[int, list[int]] = {}
+    for block in sorted(ledger.seeds):
+        by_remainder.setdefault(block % BEACON_STEP, []).append(block)
+    for key, found in snapshot.claim_seeds.items():
+        first = -(-(ledger.claims[key].origin.block_number + rules.beacon_delay) // rules.beacon_spacing)
+        first *= rules.beacon_spacing
+        recorded = by_remainder.get(first % BEACON_STEP, [])
+        at = bisect_left(recorded, first)
+        expected = ledger.seeds[recorded[at]] if at < len(recorded) else None
+        if expected != found:
+            yield Difference(str(key), "seed of its draws", expected, found)
 
 
 def _tokens(ledger: Ledger, snapshot: Snapshot, rules: Rules) -> Iterator[Difference]:
     if ledger.balances[FEES] != snapshot.fees:
         yield Difference("protocol", "fees", ledger.balances[FEES], snapshot.fees)
-    paid_out = {
-        rules.channels: ledger.moved("ChannelClosed", "EarningsWithdrawn", "FeesWithdrawn", "Transfer"),
-        rules.stake_registry: ledger.moved("StakeWithdrawn", "Slashed"),
-    }
     kinds = {rules.channels: ("Channels", CHANNELS_KINDS), rules.stake_registry: ("StakeRegistry", STAKE_KINDS)}
     for contract, (name, held) in kinds.items():
         where = f"{name} {contract}"
@@ -124,9 +172,6 @@ def _tokens(ledger: Ledger, snapshot: Snapshot, rules: Rules) -> Iterator[Differ
         owed = ledger.sum(*held)
         if snapshot.balances[contract] < owed:
             yield Difference(where, "token balance", f"at least the {owed} it owes", snapshot.balances[contract])
-        # A slash that the token refuses to send stays in the contract.
-        if ledger.sent_out[contract] > paid_out[contract]:
-            yield Difference(where, "tokens sent out", paid_out[contract], ledger.sent_out[contract])
 
 
 def _fields(where: str, expected: object, found: object, names: tuple[str, ...]) -> Iterator[Difference]:

@@ -1,55 +1,129 @@
 """The work behind the leaves: do a worker's records hold what its book was paid for, signed by who has to sign?"""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 
 from efedllm.protocol import eip712
 from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.objects import Receipt, Request
-from efedllm.protocol.receipts import check_shape, check_tokens
+from efedllm.protocol.receipts import check_link, check_shape, check_tokens
 from efedllm.protocol.records import Record
+from efedllm.protocol.requests import prompt_root
 from efedllm.protocol.vouchers import Leaf
 
+from .books import BookKey
 from .difference import Difference
-from .state import ChannelKey
+
+HotKeys = Mapping[str, Set[str]]
+"""All that signed for a worker at any time."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A receipt of a record, and who signed it."""
+
+    receipt: Receipt
+    signer: str
 
 
 def check_record(
-    domain: eip712.Domain, channel: ChannelKey, leaves: Sequence[Leaf], record: Record, hot_keys: Mapping[str, Set[str]]
+    domain: eip712.Domain, key: BookKey, leaves: Sequence[Leaf], record: Record, hot_keys: HotKeys
 ) -> tuple[list[Difference], list[Leaf]]:
-    """Hold the record of one request against the channel's leaves for it, in their order.
+    """Hold the record of one request against the book's leaves for it, in their order.
 
-    `hot_keys`: all that a worker ever registered. Returns what differs, and the leaves whose receipt the record lacks.
+    Returns what differs, and the leaves whose receipt the record lacks without showing another one in its place.
     """
+    channel = key.channel
     differences: list[Difference] = []
     missing: list[Leaf] = []
-    known = {eip712.digest(domain, receipt): (receipt, signature) for receipt, signature in record.receipts}
+    known = {
+        eip712.digest(domain, receipt): _Known(receipt, _signer(domain, receipt, signature))
+        for receipt, signature in record.receipts
+    }
+    upstream = {eip712.digest(domain, one): _Known(one, _signer(domain, one, sig)) for one, sig in record.upstream}
     request_id = eip712.digest(domain, record.request)
+    signers = hot_keys.get(channel.worker, frozenset())
     covered = 0
+    paid = {leaf.receipt_digest for leaf in leaves}
     for leaf in leaves:
         covered += leaf.after - leaf.before
-        if leaf.receipt_digest not in known:
-            missing.append(leaf)
+        where = f"{key}, receipt 0x{leaf.receipt_digest.hex()}"
+        if leaf.receipt_digest in known:
+            found = known[leaf.receipt_digest]
+            differences += _terms(where, key, request_id, covered, found.receipt)
+            differences += _content(where, record, request_id, found, signers)
+            differences += _link(where, found.receipt, upstream, record.request, hot_keys)
             continue
-        receipt, signature = known[leaf.receipt_digest]
-        where = f"{channel}, receipt 0x{leaf.receipt_digest.hex()}"
-        expected = {"request": receipt.requestId, "worker": channel.worker, "payer": channel.payer, "fee": covered}
-        found = {"request": request_id, "worker": receipt.worker, "payer": receipt.payer, "fee": receipt.fee}
-        differences += [
-            Difference(where, name, value, found[name]) for name, value in expected.items() if value != found[name]
-        ]
-        signer = _signer(domain, receipt, signature)
-        if signer not in hot_keys.get(channel.worker, frozenset()):
-            differences.append(Difference(where, "signature", f"a hot key of {channel.worker}", signer))
-        try:
-            check_shape(record.request, request_id, receipt)
-            check_tokens(record.request, receipt, record.prompt, record.generated)
-        except ProtocolError as error:
-            differences.append(Difference(where, "receipt", "one that follows from its request and tokens", error))
+        instead = {digest: one for digest, one in known.items() if digest not in paid}
+        if other := _in_its_place(covered, instead, signers):
+            differences.append(Difference(where, "receipt", "what was paid for", f"altered: 0x{other.hex()}"))
+            differences += _content(where, record, request_id, known[other], signers)
+        else:
+            missing.append(leaf)
     signer = _signer(domain, record.request, record.request_signature)
     if signer != channel.session_key:
-        where = f"{channel}, request 0x{request_id.hex()}"
+        where = f"{key}, request 0x{request_id.hex()}"
         differences.append(Difference(where, "signature", channel.session_key, signer))
+    if record.request.promptRoot != (root := prompt_root(record.salt, record.prompt)):
+        where = f"{key}, request 0x{request_id.hex()}"
+        differences.append(Difference(where, "promptRoot", record.request.promptRoot, root))
     return differences, missing
+
+
+def _terms(where: str, key: BookKey, request_id: bytes, covered: int, receipt: Receipt) -> Iterator[Difference]:
+    """Who pays whom, from where, and as much as the leaves of the request add up to."""
+    expected = {
+        "request": receipt.requestId,
+        "worker": key.channel.worker,
+        "payer": key.channel.payer,
+        "epoch": key.epoch,
+        "fee": covered,
+    }
+    found = {
+        "request": request_id,
+        "worker": receipt.worker,
+        "payer": receipt.payer,
+        "epoch": receipt.epoch,
+        "fee": receipt.fee,
+    }
+    for name, value in expected.items():
+        if value != found[name]:
+            yield Difference(where, name, value, found[name])
+
+
+def _content(where: str, record: Record, request_id: bytes, known: _Known, signers: Set[str]) -> Iterator[Difference]:
+    receipt = known.receipt
+    if known.signer not in signers:
+        yield Difference(where, "signature", f"by a hot key of {receipt.worker}", f"by {known.signer}")
+    try:
+        check_shape(record.request, request_id, receipt)
+        check_tokens(record.request, receipt, record.prompt, record.generated)
+    except ProtocolError as error:
+        yield Difference(where, "content", "what follows from its request and tokens", str(error))
+
+
+def _link(
+    where: str, receipt: Receipt, upstream: Mapping[bytes, _Known], request: Request, hot_keys: HotKeys
+) -> Iterator[Difference]:
+    """Whether a receipt continues the one it names, where the record holds that."""
+    if receipt.upstream not in upstream or not 0 < receipt.shard <= len(request.path):
+        return
+    before = upstream[receipt.upstream]
+    worker = request.path[receipt.shard - 1].worker
+    if worker in hot_keys and before.signer not in hot_keys[worker]:
+        yield Difference(f"{where}, upstream", "signature", f"by a hot key of {worker}", f"by {before.signer}")
+    try:
+        check_link(before.receipt, receipt.upstream, receipt)
+    except ProtocolError as error:
+        yield Difference(where, "content", "what follows from the upstream receipt", str(error))
+
+
+def _in_its_place(covered: int, instead: Mapping[bytes, _Known], signers: Set[str]) -> bytes | None:
+    """The receipt that a record shows where it should hold one of this fee: one that was altered afterwards was not
+    signed like that, or it asks for the same fee."""
+    altered = [digest for digest, one in instead.items() if one.signer not in signers]
+    same_fee = [digest for digest, one in instead.items() if one.receipt.fee == covered]
+    return next(iter(altered + same_fee), None)
 
 
 def _signer(domain: eip712.Domain, value: Receipt | Request, signature: bytes) -> str:

@@ -87,7 +87,7 @@ class Audit:
                 "records_checked": collected.records,
                 "records_unavailable": collected.unavailable_records,
             },
-            "unavailable": [{"book": book, "reason": reason} for book, reason in collected.silent.items()],
+            "unavailable": [{"what": name, "reason": reason} for name, reason in self._unavailable()],
             "balances": {
                 name: {"events": str(by_events), "contracts": str(by_contracts)}
                 for name, (_, by_events, by_contracts) in zip(names, self.lines(), strict=True)
@@ -114,12 +114,13 @@ class Audit:
         if collected.records or collected.unavailable_records:
             more = _but(collected.unavailable_records, "unavailable")
             console.print(f"{collected.records} records checked against their receipts{more}")
-        for book, reason in collected.silent.items():
-            console.print(f"unavailable: {book}: {reason}", markup=False, soft_wrap=True)
-        if self.differences:
-            console.print(self._differences())
+        for name, reason in self._unavailable():
+            console.print(f"unavailable: {name}: {reason}", markup=False, soft_wrap=True)
+        for difference in self.differences:
+            console.print(f"DIFFERENCE: {difference}", markup=False, soft_wrap=True)
         count = len(self.differences)
-        console.print("the ledger adds up" if not count else f"{count} DIFFERENCE{'S' if count > 1 else ''}")
+        found = f"{count} difference{'s' if count > 1 else ''}: the first is the likeliest cause of those that follow"
+        console.print(found if count else "the ledger adds up")
         file = console.file
         assert isinstance(file, StringIO)
         return file.getvalue().rstrip()
@@ -132,13 +133,10 @@ class Audit:
             table.add_row(name, show(by_events), show(by_contracts), "=" if by_events == by_contracts else "DIFFERS")
         return table
 
-    def _differences(self) -> Table:
-        table = Table(title="Differences")
-        for heading in ("account", "field", "should be", "is"):
-            table.add_column(heading, overflow="fold")
-        for difference in self.differences:
-            table.add_row(*(str(value) for value in difference.to_json().values()))
-        return table
+    def _unavailable(self) -> list[tuple[str, str]]:
+        """What could not be checked, and why."""
+        claims = [(str(claim), "its transaction does not show its vouchers") for claim in self.vouchers.unavailable]
+        return [*claims, *self.collected.silent.items()]
 
 
 def write_csv(ledger: Ledger, path: Path) -> None:

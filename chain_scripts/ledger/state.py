@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from efedllm.chain.events import Origin
-from efedllm.chain.stake_registry import Role
+from efedllm.chain.model_registry import ModelSpec
+from efedllm.chain.stake_registry import Role, Service
 from efedllm.protocol.claims import Entry
+from efedllm.protocol.values import ZERO_ADDRESS
 
 from .difference import Difference
 
@@ -82,14 +84,35 @@ class ClaimState:
     frozen: bool = False
 
 
+class HotKey(NamedTuple):
+    """`since`: unix seconds from which it signs; 0 for the one that came with the registration."""
+
+    address: str
+    since: int
+
+
 @dataclass
 class ParticipantState:
+    """`service`: what is offered now; `endpoint`: where the latest offer was or is; `keys` in order of their time."""
+
     role: Role = Role.NONE
     unbonding_since: int = 0
     jailed: bool = False
-    hot_keys: list[str] = field(default_factory=list)
-    rotated: bool = False
+    keys: list[HotKey] = field(default_factory=list)
+    service: Service | None = None
     endpoint: str = ""
+
+    def hot_keys(self, now: int) -> frozenset[str]:
+        """All that sign or signed by `now`, in unix seconds: one that is only announced does not count."""
+        return frozenset(key.address for key in self.keys if key.since <= now)
+
+    def hot_key(self, now: int) -> str:
+        return next((key.address for key in reversed(self.keys) if key.since <= now), ZERO_ADDRESS)
+
+    def next_hot_key(self, now: int) -> HotKey:
+        """The one that is announced; zero if there is none."""
+        latest = self.keys[-1] if self.keys else HotKey(ZERO_ADDRESS, 0)
+        return latest if latest.since > now else HotKey(ZERO_ADDRESS, 0)
 
 
 @dataclass
@@ -101,11 +124,14 @@ class Ledger:
     channel_ids: dict[bytes, ChannelKey] = field(default_factory=dict)
     claims: dict[ClaimKey, ClaimState] = field(default_factory=dict)
     next_claim: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    rings: dict[str, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
+    """Number of the claim that holds each slot of a worker's ring, or held it last."""
     participants: dict[str, ParticipantState] = field(default_factory=lambda: defaultdict(ParticipantState))
     tokens: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Balance of each of our contracts by the token's own transfers."""
-    sent_out: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """Tokens that left each of our contracts by the token's own transfers."""
+    models: dict[bytes, ModelSpec] = field(default_factory=dict)
+    seeds: dict[int, bytes] = field(default_factory=dict)
+    """Recorded seeds by the block whose hash they are."""
     postings: list[Posting] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     """What is wrong in the events themselves."""

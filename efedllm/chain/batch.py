@@ -18,14 +18,17 @@ Question = tuple[str, list[Any]]
 """Method and parameters."""
 
 
-async def ask_all(url: str, questions: Sequence[Question], size: int = BATCH) -> list[Any]:
-    """Results in order. Raises ChainUnreachable if there is no answer, ChainError for a refusal of any question."""
+async def ask_all(url: str, questions: Sequence[Question], size: int = BATCH, allow_reverts: bool = False) -> list[Any]:
+    """Results in order. Raises ChainUnreachable if there is no answer, ChainError for a refusal of any question.
+
+    With `allow_reverts`, None stands for the result of a call that the contract refused.
+    """
     slots = asyncio.Semaphore(_CONCURRENT)
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as http:
 
         async def ask(part: Sequence[Question]) -> list[Any]:
             async with slots:
-                return await _ask(http, url, part)
+                return await _ask(http, url, part, allow_reverts)
 
         parts = [questions[at : at + size] for at in range(0, len(questions), size)]
         return [result for results in await asyncio.gather(*map(ask, parts)) for result in results]
@@ -35,8 +38,23 @@ async def read_all(
     contract: Contract, block: int, calls: Sequence[tuple[str, tuple[object, ...]]]
 ) -> list[tuple[Any, ...]]:
     """What view functions of a contract return at `block`: all values of each call, in order."""
+    answers = await ask_all(contract.rpc.url, _questions(contract, block, calls))
+    return [_values(contract, call, answer) for call, answer in zip(calls, answers, strict=True)]
+
+
+async def read_some(
+    contract: Contract, block: int, calls: Sequence[tuple[str, tuple[object, ...]]]
+) -> list[tuple[Any, ...] | None]:
+    """Like `read_all`, with None for each call that reverts."""
+    answers = await ask_all(contract.rpc.url, _questions(contract, block, calls), allow_reverts=True)
+    return [
+        None if answer is None else _values(contract, call, answer) for call, answer in zip(calls, answers, strict=True)
+    ]
+
+
+def _questions(contract: Contract, block: int, calls: Sequence[tuple[str, tuple[object, ...]]]) -> list[Question]:
     interface = contract.interface
-    questions: list[Question] = [
+    return [
         (
             "eth_call",
             [
@@ -46,11 +64,10 @@ async def read_all(
         )
         for function, arguments in calls
     ]
-    answers = await ask_all(contract.rpc.url, questions)
-    return [
-        interface.decode_result(function, bytes.fromhex(answer[2:]))
-        for (function, _), answer in zip(calls, answers, strict=True)
-    ]
+
+
+def _values(contract: Contract, call: tuple[str, tuple[object, ...]], answer: str) -> tuple[Any, ...]:
+    return contract.interface.decode_result(call[0], bytes.fromhex(answer[2:]))
 
 
 async def transaction_inputs(url: str, hashes: Sequence[bytes]) -> list[tuple[str, bytes]]:
@@ -62,7 +79,7 @@ async def transaction_inputs(url: str, hashes: Sequence[bytes]) -> list[tuple[st
     return [(transaction["to"] or "", bytes.fromhex(transaction["input"][2:])) for transaction in found]
 
 
-async def _ask(http: aiohttp.ClientSession, url: str, questions: Sequence[Question]) -> list[Any]:
+async def _ask(http: aiohttp.ClientSession, url: str, questions: Sequence[Question], allow_reverts: bool) -> list[Any]:
     body = [
         {"jsonrpc": "2.0", "id": at, "method": method, "params": parameters}
         for at, (method, parameters) in enumerate(questions)
@@ -80,6 +97,10 @@ async def _ask(http: aiohttp.ClientSession, url: str, questions: Sequence[Questi
         answer = by_id.get(at, {"error": {"message": "no answer"}})
         if "result" not in answer:
             message = answer.get("error", {}).get("message", "no reason given")
+            # Every node says so in words; not all of them use the code 3 for it.
+            if allow_reverts and method == "eth_call" and "revert" in str(message).lower():
+                results.append(None)
+                continue
             raise ChainError(f"the chain at {url} refused {method}: {message}")
         results.append(answer["result"])
     return results

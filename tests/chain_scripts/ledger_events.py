@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
-from chain_scripts.ledger.compare import Snapshot
+from chain_scripts.ledger.compare import NO_SERVICE, Snapshot
 from chain_scripts.ledger.fold import Rules
 from chain_scripts.ledger.state import ChannelKey, ClaimKey
 from efedllm.chain import events as e
@@ -25,7 +25,7 @@ def address(name: str) -> str:
 
 
 CHANNELS, STAKES = address("Channels"), address("StakeRegistry")
-RULES = Rules(CHANNELS, STAKES, 500)
+RULES = Rules(CHANNELS, STAKES, 500, hot_key_delay=100)
 ALICE, BOB, KEY = address("alice"), address("bob"), address("session key")
 WORKER, OTHER, VERIFIER = address("worker"), address("other worker"), address("verifier")
 
@@ -105,6 +105,7 @@ def honest_snapshot(history: History) -> Snapshot:
     pending = {ClaimKey(WORKER, 1): (50, True), ClaimKey(OTHER, 0): (50, False)}
     return Snapshot(
         block=history.block,
+        timestamp=9000,
         channels={
             ChannelKey(ALICE, WORKER, KEY): Channel(400, 220, 0, 0),
             ChannelKey(BOB, WORKER, KEY): Channel(200, 60, 6000, 0),
@@ -121,9 +122,13 @@ def honest_snapshot(history: History) -> Snapshot:
         },
         participants={
             WORKER: _participant(WORKER, 0, 100, 7200, Role.WORKER, jailed=True),
-            OTHER: _participant(OTHER, 1000, 0, 0, Role.WORKER),
+            OTHER: replace(_participant(OTHER, 1000, 0, 0, Role.WORKER), hot_key=address("another hot key")),
             VERIFIER: _participant(VERIFIER, 700, 0, 0, Role.VERIFIER),
         },
+        services={WORKER: NO_SERVICE, OTHER: NO_SERVICE},
+        models={},
+        seeds={},
+        claim_seeds={},
         fees=1,
         # deposits 720 - 171 - 9 - 40 paid out; stake 3500 - 300 - 1400
         balances={CHANNELS: 500, STAKES: 1800},

@@ -50,31 +50,37 @@ def test_fold_of_an_honest_history_equals_the_contracts() -> None:
     } - {e.ModelRegistered, e.ServiceUpdated, e.ServiceEnded, e.BeaconRecorded}  # fmt: skip
 
 
-MOVES_SOMETHING = [
-    at
-    for at, event in enumerate(honest_history().events)
-    # Frozen and unfrozen claims apart, every event leaves a trace; a rotation only decides who signs.
-    if not isinstance(event, e.HotKeyRotation)
-]
-
-
-@pytest.mark.parametrize("at", MOVES_SOMETHING)
+@pytest.mark.parametrize("at", range(len(honest_history().events)))
 def test_compare_finds_every_missing_event(at: int) -> None:
     history = honest_history()
     events = history.events[:at] + history.events[at + 1 :]
     assert found(events, honest_snapshot(history)), f"nobody misses {history.events[at]}"
 
 
-@pytest.mark.parametrize(
-    "at", [at for at, event in enumerate(honest_history().events) if not isinstance(event, e.Frozen | e.Jailed)]
-)
-def test_compare_finds_every_repeated_event(at: int) -> None:
+@pytest.mark.parametrize("at", range(len(honest_history().events)))
+def test_fold_names_every_event_that_is_told_twice(at: int) -> None:
     history = honest_history()
     events = history.events[: at + 1] + history.events[at:]
-    if isinstance(history.events[at], e.CloseRequested | e.HotKeyRotation):
-        assert fold(events, RULES).balances == fold(history.events, RULES).balances
-    else:
-        assert found(events, honest_snapshot(history))
+    event = history.events[at]
+    where = f"{type(event).__name__} in block {event.origin.block_number}, log {event.origin.log_index}: place"
+    assert any(line.startswith(where) for line in found(events, honest_snapshot(history)))
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        at
+        for at, event in enumerate(honest_history().events)
+        if not isinstance(event, e.Frozen | e.Jailed | e.HotKeyRotation)
+    ],
+)
+def test_fold_finds_every_event_that_happens_twice(at: int) -> None:
+    """A copy in the same block. To freeze what is frozen, to jail who is jailed, to announce a key again is allowed."""
+    history = honest_history()
+    again = replace(history.events[at], origin=replace(history.events[at].origin, log_index=10))
+    events = [*history.events[: at + 1], again, *history.events[at + 1 :]]
+    events.sort(key=lambda event: event.origin)
+    assert found(events, honest_snapshot(history))
 
 
 @pytest.mark.parametrize(
@@ -130,9 +136,9 @@ def test_compare_names_a_wrong_sum_of_the_contracts(change: dict[str, Any], name
         (e.ChannelFunded, {"amount": 99}, "deposit is 100, should be 99"),
         (e.ChannelFunded, {"epoch": 7}, "epoch is 7, should be 0"),
         (e.ChannelClosed, {"refund": 5}, "refund is 5, should be 0"),
-        (e.Claimed, {"amount": 181}, f"claim 0 of {WORKER}: amount is 181, should be 180"),
-        (e.Claimed, {"commitment": bytes(32)}, f"claim 0 of {WORKER}: commitment is 0x00"),
-        (e.Claimed, {"worker": VERIFIER}, f"claim 0 of {VERIFIER}, channel id 0x"),
+        (e.Claimed, {"amount": 181}, "amount is 181, should be 180"),
+        (e.Claimed, {"commitment": bytes(32)}, "commitment is 0x00"),
+        (e.Claimed, {"worker": VERIFIER}, f"claim 0 of {VERIFIER}, Claimed in block 112, log 0, channel id 0x"),
         (e.Released, {"fee": 8}, f"claim 0 of {WORKER}, Released in block"),
         (e.Released, {"amount": 179}, "amount is 179, should be 180"),
         (e.EarningsWithdrawn, {"amount": 170}, "amount is 170, should be 171"),
@@ -184,7 +190,7 @@ def test_compare_names_tokens_that_left_without_a_reason() -> None:
     history.then((e.Transfer, (CHANNELS, BOB, 7)))
     snapshot = replace(honest_snapshot(history), balances={CHANNELS: 493, STAKES: 1800})
     lines = found(history.events, snapshot)
-    assert any("tokens sent out is 227, should be 220" in line for line in lines)
+    assert any("tokens that Channels sent is 7, should be 0" in line for line in lines)
     assert any("token balance is 493, should be at least the 500 it owes" in line for line in lines)
 
 

@@ -96,6 +96,7 @@ def test_check_vouchers_names_a_forged_one(forged: tuple[Voucher, bytes]) -> Non
     (difference,) = check.differences
     assert difference.field == "voucher"
     assert str(CLAIM) in difference.account and SESSION.address in str(difference.expected)
+    assert TRANSACTION.hex() in difference.account and difference.found != difference.expected
     assert check.paid == []
 
 
@@ -148,15 +149,14 @@ def test_check_leaves_speaks_for_all_vouchers_that_end_at_a_leaf() -> None:
     assert check_leaves(BOOK, earlier.book.leaves, left) == ([], [])
 
 
-def test_check_leaves_names_an_altered_receipt_and_all_vouchers_over_it() -> None:
+def test_check_leaves_names_an_altered_receipt_and_the_first_voucher_over_it() -> None:
     ledgered = filled((1, 10), (2, 20), (3, 5))
     leaves = list(ledgered.book.leaves)
     leaves[1] = replace(leaves[1], receipt_digest=bytes(32))
     differences, left = check_leaves(BOOK, leaves, ledgered.vouchers)
     assert left == []
     assert [(one.field, one.account) for one in differences] == [
-        ("receiptsRoot", f"{BOOK}, voucher of 30"),
-        ("receiptsRoot", f"{BOOK}, voucher of 35"),
+        ("receiptsRoot over receipts 1 to 2, of which 1 are right", f"{BOOK}, voucher of 30"),
     ]
 
 
@@ -235,7 +235,7 @@ def _receipt(request: Request, generated: int) -> Receipt:
 
 
 def check(record: Record, leaves: list[Leaf]) -> tuple[list[str], int]:
-    differences, missing = check_record(DOMAIN, CHANNEL, leaves, record, {WORKER.address: {HOT.address}})
+    differences, missing = check_record(DOMAIN, BOOK, leaves, record, {WORKER.address: {HOT.address}})
     return [one.field for one in differences], len(missing)
 
 
@@ -251,8 +251,9 @@ def test_check_record_counts_a_receipt_it_lacks_as_missing() -> None:
 @pytest.mark.parametrize(
     ("changes", "fields"),
     [
-        ({"generated": [8, 1]}, ["receipt"]),
-        ({"prompt": [5, 6, 1]}, ["receipt"]),
+        ({"generated": [8, 1]}, ["content"]),
+        ({"prompt": [5, 6, 1]}, ["content", "promptRoot"]),
+        ({"salt": bytes([1]) * 32}, ["promptRoot"]),
         ({"request_signature": bytes(65)}, ["signature"]),
     ],
 )
@@ -273,7 +274,7 @@ def test_check_record_names_another_request() -> None:
     record, leaves = make_record()
     request = replace(record.request, nonce=2)
     other = replace(record, request=request, request_signature=eip712.sign(DOMAIN, request, SESSION))
-    assert check(other, leaves) == (["request", "receipt"], 0)
+    assert check(other, leaves) == (["request", "content"], 0)
 
 
 @pytest.mark.parametrize("change", [-1, 1])

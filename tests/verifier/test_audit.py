@@ -103,7 +103,7 @@ async def test_audit_reads_records_for_who_may(market: Market, chain: Chain) -> 
     assert (done.differences, done.collected.records, done.collected.unavailable_records) == ((), 10, 0)
     market.alter(1, lambda record: replace(record, generated=[1, *record.generated[1:]]))
     done = await run_audit(chain, Reader(VERIFIER_COLD.address, VERIFIER_HOT))
-    assert {one.field for one in done.differences} == {"receipt"}
+    assert {one.field for one in done.differences} == {"content"}
     assert all(cold(1).address in one.account for one in done.differences)
     done = await run_audit(chain, Reader(PAYER.address, hot(0)))
     assert (done.differences, done.collected.records, done.collected.unavailable_records) == ((), 0, 10)
@@ -115,7 +115,7 @@ async def test_audit_counts_a_silent_workers_receipts_as_unavailable(market: Mar
     assert (code, found["differences"]) == (0, [])
     assert (found["receipts"]["paid"], found["receipts"]["checked"], found["receipts"]["unavailable"]) == (10, 5, 5)
     (silent,) = found["unavailable"]
-    assert cold(1).address in silent["book"] and "503" in silent["reason"]
+    assert cold(1).address in silent["what"] and "503" in silent["reason"]
     _, text = await audit()
     assert "5 receipts checked against their roots, 5 unavailable" in text
 
@@ -126,7 +126,7 @@ async def test_audit_names_an_altered_receipt(market: Market, audit: Audit) -> N
         books[root] = [replace(leaves[0], receipt_digest=bytes(32)), *leaves[1:]]
     code, found = await as_json(audit)
     assert code == 1
-    assert {one["field"] for one in found["differences"]} == {"receiptsRoot"}
+    assert [one["field"].split()[0] for one in found["differences"]] == ["receiptsRoot"]
     assert all(cold(0).address in one["account"] for one in found["differences"])
     code, text = await audit()
     assert code == 1 and "receiptsRoot" in text and "DIFFERENCE" in text
