@@ -4,7 +4,9 @@ One SQLite file (WAL, synchronous=FULL) per deployment; rows lie in one append-o
 returns when its data is on disk; callers acknowledge only after that. Raises StoreError when the disk refuses.
 """
 
+import sqlite3
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +16,13 @@ from efedllm.protocol.frames import pack_tokens, unpack_tokens
 from efedllm.protocol.objects import Receipt, Request, Voucher
 from efedllm.protocol.records import Record
 from efedllm.protocol.vouchers import Book, Leaf
-from efedllm.storage import files
 from efedllm.storage.database import Database, Layout
 
 from .errors import StoreError
+from .rows import RowFiles
 
 assert __package__ is not None
-LAYOUT = Layout(__package__, ("schema.sql",), "what was signed", StoreError)
+LAYOUT = Layout(__package__, ("schema.sql", "schema_2.sql"), "what was signed", StoreError)
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,12 @@ class Store:
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
         """Raises StoreError if the disk refuses, the file is damaged or newer, or another program serves from it."""
-        self._rows = path.with_suffix(".rows")
         self._db = Database(path, LAYOUT, read_only)
-        if not read_only:
-            self._make_rows()
+        try:
+            self._rows = RowFiles(path.with_suffix(".rows"), read_only)
+        except StoreError:
+            self._db.close()
+            raise
 
     def close(self) -> None:
         self._db.close()
@@ -110,14 +114,14 @@ class Store:
     ) -> None:
         """A receipt about to be sent, with what proves it: tokens, rows since the receipt before, and the receipt
         (with digest and signature) of the upstream worker that it continues."""
-        if rows:
-            self._append_rows(receipt.requestId, rows)
+        request_id = receipt.requestId
+        row_bytes = self._rows.extend(request_id, self._row_bytes(request_id), rows) if rows else None
         with self._db.transaction() as db:
-            db.execute("UPDATE requests SET generated = ? WHERE id = ?", (pack_tokens(generated), receipt.requestId))
             db.execute(
-                "INSERT INTO receipts (digest, request_id, positions, receipt, signature) VALUES (?, ?, ?, ?, ?)",
-                (digest, receipt.requestId, receipt.positions, msgpack.packb(receipt.to_wire()), signature),
+                "UPDATE requests SET generated = ?, row_bytes = COALESCE(?, row_bytes) WHERE id = ?",
+                (pack_tokens(generated), row_bytes, request_id),
             )
+            _insert_receipt(db, receipt, digest, signature)
             if upstream is not None:
                 db.execute(
                     "INSERT INTO upstream_receipts (digest, request_id, receipt, signature) VALUES (?, ?, ?, ?) "
@@ -130,25 +134,17 @@ class Store:
         row = self._db.row("SELECT receipt FROM receipts WHERE digest = ?", (digest,))
         return None if row is None else Receipt.from_wire(msgpack.unpackb(row[0]))
 
-    def _make_rows(self) -> None:
-        try:
-            self._rows.mkdir(exist_ok=True)
-        except OSError as error:
-            self._db.close()
-            raise StoreError(f"cannot make {self._rows}: {error.strerror}: free or repair the disk") from error
-
-    def _append_rows(self, request_id: bytes, rows: bytes) -> None:
-        path = self._rows / f"{request_id.hex()}.bin"
-        try:
-            files.append(path, rows)
-        except OSError as error:
-            raise StoreError(f"cannot write {path}: {error.strerror}: free or repair the disk") from error
+    def _row_bytes(self, request_id: bytes) -> int | None:
+        """Length of the rows that receipts on disk stand on; None if it is not known: everything in the file."""
+        row = self._db.row("SELECT row_bytes FROM requests WHERE id = ?", (request_id,))
+        return None if row is None else row[0]
 
     def record(self, request_id: bytes) -> Record | None:
         """Everything kept about a request, as `POST /v1/receipts` hands it out; None if it is unknown."""
         with self._db.together():
             row = self._db.row(
-                "SELECT request, signature, salt, prompt, generated FROM requests WHERE id = ?", (request_id,)
+                "SELECT request, signature, salt, prompt, generated, row_bytes FROM requests WHERE id = ?",
+                (request_id,),
             )
             if row is None:
                 return None
@@ -158,7 +154,6 @@ class Store:
             upstream = self._db.rows(
                 "SELECT receipt, signature FROM upstream_receipts WHERE request_id = ?", (request_id,)
             )
-        path = self._rows / f"{request_id.hex()}.bin"
         return Record(
             request=Request.from_wire(msgpack.unpackb(row[0])),
             request_signature=row[1],
@@ -166,23 +161,33 @@ class Store:
             prompt=unpack_tokens(row[3]),
             generated=unpack_tokens(row[4]),
             receipts=[(Receipt.from_wire(msgpack.unpackb(receipt)), signature) for receipt, signature in pairs],
-            rows=path.read_bytes() if path.exists() else b"",
+            rows=self._rows.read(request_id, row[5]),
             upstream=[(Receipt.from_wire(msgpack.unpackb(receipt)), signature) for receipt, signature in upstream],
         )
 
     # vouchers
 
-    def keep_voucher(self, session_key: str, leaf: Leaf, index: int, voucher: Voucher, signature: bytes) -> None:
-        """A voucher about to be credited. `index` is its leaf's place in the book."""
+    def keep_voucher(
+        self,
+        session_key: str,
+        leaf: Leaf,
+        index: int,
+        voucher: Voucher,
+        signature: bytes,
+        receipt: tuple[Receipt, bytes, bytes] | None = None,
+    ) -> None:
+        """A voucher about to be credited. `index` is its leaf's place in the book. `receipt`: the one that it pays for,
+        with digest and signature, where that may not be here any more."""
         key = (voucher.payer, session_key, voucher.epoch)
         with self._db.transaction() as db:
-            (sequence,) = db.execute(
-                "SELECT COALESCE(MAX(sequence), 0) + 1 FROM vouchers WHERE payer = ? AND session_key = ? AND epoch = ?",
-                key,
+            found = db.execute(
+                "SELECT sequence FROM best_vouchers WHERE payer = ? AND session_key = ? AND epoch = ?", key
             ).fetchone()
+            sequence = found[0] + 1 if found else 1
             db.execute(
                 "INSERT INTO vouchers (payer, session_key, epoch, leaf, leaf_before, total, request_id, "
-                "receipt_digest, voucher, signature, root, sequence) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "receipt_digest, voucher, signature, root, sequence, kept_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *key,
                     index,
@@ -194,8 +199,32 @@ class Store:
                     signature,
                     voucher.receiptsRoot,
                     sequence,
+                    int(time.time()),
                 ),
             )
+            db.execute("INSERT OR REPLACE INTO best_vouchers VALUES (?, ?, ?, ?)", (*key, sequence))
+            if receipt is not None:
+                _insert_receipt(db, *receipt, or_other=True)
+
+    def holds_voucher(self, session_key: str, voucher: Voucher) -> bool:
+        """Whether this voucher was kept for the channel, be it the latest or an earlier one."""
+        key = (voucher.payer, session_key, voucher.epoch)
+        rows = self._db.rows(
+            "SELECT payer, session_key, epoch FROM vouchers WHERE root = ? AND total = ?",
+            (voucher.receiptsRoot, str(voucher.total)),
+        )
+        return key in rows
+
+    def waiting_since(self, held: HeldVoucher, claimed: int) -> int:
+        """When the oldest voucher of a channel was kept whose value is not all claimed, in unix seconds."""
+        voucher, text = held.voucher, str(claimed)
+        row = self._db.row(
+            "SELECT kept_at FROM vouchers WHERE payer = ? AND session_key = ? AND epoch = ? "
+            # Amounts may exceed SQLite's integers; as decimals without leading zeros they compare by length first.
+            "AND (LENGTH(total), total) > (LENGTH(?), ?) ORDER BY sequence LIMIT 1",
+            (held.payer, held.session_key, voucher.epoch, text, text),
+        )
+        return int(row[0]) if row else 0
 
     def leaves_under(self, root: bytes) -> list[Leaf] | None:
         """Leaves under a voucher's `receiptsRoot`; None if no such voucher is held."""
@@ -221,12 +250,31 @@ class Store:
 
     def best_vouchers(self) -> list[HeldVoucher]:
         """The latest voucher of every channel and epoch."""
+        return self._best("ORDER BY payer, session_key, epoch", ())
+
+    def best_voucher(self, payer: str, session_key: str, epoch: int) -> HeldVoucher | None:
+        """The latest voucher of one channel in one epoch; None if there is none."""
+        found = self._best("WHERE payer = ? AND session_key = ? AND epoch = ?", (payer, session_key, epoch))
+        return found[0] if found else None
+
+    def _best(self, which: str, values: tuple[object, ...]) -> list[HeldVoucher]:
         rows = self._db.rows(
-            "SELECT payer, session_key, voucher, signature FROM vouchers AS v WHERE sequence = ("
-            "SELECT MAX(sequence) FROM vouchers WHERE payer = v.payer AND session_key = v.session_key "
-            "AND epoch = v.epoch) ORDER BY payer, session_key, epoch"
+            f"SELECT payer, session_key, voucher, signature FROM best_vouchers NATURAL JOIN vouchers {which}",
+            values,
         )
         return [
             HeldVoucher(payer, key, Voucher.from_wire(msgpack.unpackb(voucher)), signature)
             for payer, key, voucher, signature in rows
         ]
+
+
+def _insert_receipt(
+    db: sqlite3.Connection, receipt: Receipt, digest: bytes, signature: bytes, or_other: bool = False
+) -> None:
+    """The same receipt may come again: inference is exact, so a request that is served again from an old copy of the
+    store gives it again. Another one at the same counts raises IntegrityError, unless `or_other` lets it stay."""
+    db.execute(
+        "INSERT INTO receipts (digest, request_id, positions, receipt, signature) VALUES (?, ?, ?, ?, ?) "
+        f"ON CONFLICT {'' if or_other else '(digest)'} DO NOTHING",
+        (digest, receipt.requestId, receipt.positions, msgpack.packb(receipt.to_wire()), signature),
+    )

@@ -8,17 +8,22 @@ import pytest
 from efedllm.storage import files
 
 
-def test_append_adds_at_the_end(tmp_path: Path) -> None:
+def test_extend_adds_behind_what_counts(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    files.append(path, b"one")
-    files.append(path, b"two")
-    assert path.read_bytes() == b"onetwo"
+    assert files.extend(path, None, b"one") == 3
+    assert files.extend(path, None, b"two") == 6
+    assert files.extend(path, 6, b"three") == 11
+    assert files.extend(path, 3, b"2") == 4
+    assert path.read_bytes() == b"one2"
+    with pytest.raises(OSError, match="lost 5 of its 9 bytes"):
+        files.extend(path, 9, b"three")
+    assert path.read_bytes() == b"one2"
 
 
 def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:2]))
-    files.append(tmp_path / "a", b"seven!!")
+    files.extend(tmp_path / "a", None, b"seven!!")
     files.replace(tmp_path / "b", b"seven!!")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == b"seven!!"
 

@@ -83,6 +83,94 @@ def test_receipt_is_signed_once_per_count(store: Store) -> None:
         store.keep_receipt(receipt, b"\x02" * 32, bytes(65), [9], b"", None)
 
 
+def test_the_same_receipt_may_be_kept_again(store: Store) -> None:
+    """A request that is served again from an older copy of the store gives the same receipts."""
+    payer = Payer()
+    (receipt,) = receipts(payer, 1)
+    store.keep_receipt(receipt, b"\x01" * 32, bytes(65), [9], b"", None)
+    store.keep_receipt(receipt, b"\x01" * 32, bytes(65), [9], b"", None)
+    assert store.receipt(b"\x01" * 32) == receipt
+
+
+def test_rows_without_a_receipt_do_not_count(tmp_path: Path) -> None:
+    """A crash between the rows and their receipt leaves rows that no receipt stands on."""
+    store, payer = Store(tmp_path / "worker.sqlite"), Payer()
+    request = payer.request([Hop(WORKER, 0, 3, PROMPT_PRICE, TOKEN_PRICE)], [1, 2, 3, 4, 5], 50)
+    request_id = eip712.digest(DOMAIN, request)
+    store.begin_request(request_id, request, bytes(65), SALT, [1, 2, 3, 4, 5], 0, payer.session.address, 1)
+    root = bytes(32)
+    first, second = (
+        receipt_for(request, request_id, 0, 1, Progress(4 + n, n, root, root, root), bytes(32)) for n in (1, 16)
+    )
+    store.keep_receipt(first, b"\x01" * 32, bytes(65), [9], b"first", None)
+    file = tmp_path / "worker.rows" / f"{request_id.hex()}.bin"
+    file.write_bytes(file.read_bytes() + b"from a dead process")
+    record = store.record(request_id)
+    assert record is not None and record.rows == b"first"
+    store.keep_receipt(second, b"\x02" * 32, bytes(65), [9] * 16, b"second", None)
+    record = store.record(request_id)
+    assert record is not None and record.rows == b"firstsecond"
+    file.write_bytes(b"first")
+    with pytest.raises(StoreError, match="lost 6 of its 11 bytes"):
+        store.keep_receipt(second, b"\x02" * 32, bytes(65), [9] * 16, b"third", None)
+
+
+def test_a_store_of_the_first_version_goes_on(tmp_path: Path) -> None:
+    """Its channels have their latest vouchers, its rows count as they are, its vouchers are as old as can be."""
+    path, payer = tmp_path / "worker.sqlite", Payer()
+    book = Book(payer.account.address, WORKER, 1)
+    store = Store(path)
+    for receipt in receipts(payer, 1, 16):
+        pay(store, payer, book, receipt)
+    store.close()
+    with sqlite3.connect(path) as database:
+        database.execute("DROP TABLE best_vouchers")
+        database.execute("ALTER TABLE requests DROP COLUMN row_bytes")
+        database.execute("ALTER TABLE vouchers DROP COLUMN kept_at")
+        database.execute("PRAGMA user_version = 1")
+    database.close()
+    store = Store(path)
+    (held,) = store.best_vouchers()
+    assert held.voucher.total == book.total
+    assert store.waiting_since(held, 0) == 0
+    (later,) = receipts(payer, 3)
+    pay(store, payer, book, later)
+    (held,) = store.best_vouchers()
+    assert held.voucher.total == book.total
+    store.close()
+
+
+def test_the_oldest_voucher_that_is_not_claimed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    payer = Payer()
+    book = Book(payer.account.address, WORKER, 1)
+    totals = []
+    for at, receipt in enumerate(receipts(payer, 1, 16, 32, 48)):
+        monkeypatch.setattr("worker.store.time.time", lambda at=at: 1000.5 + at)
+        pay(store, payer, book, receipt)
+        totals.append(book.total)
+    (held,) = store.best_vouchers()
+    assert totals[0] < 100 <= totals[1]  # another number of digits
+    assert store.waiting_since(held, 0) == 1000
+    assert store.waiting_since(held, totals[0] - 1) == 1000
+    assert store.waiting_since(held, totals[0]) == 1001
+    assert store.waiting_since(held, totals[2]) == 1003
+    assert store.waiting_since(held, totals[3]) == 0
+
+
+def test_vouchers_are_found_by_channel(store: Store) -> None:
+    payer, other = Payer(), Payer()
+    for one in (payer, other):
+        book = Book(one.account.address, WORKER, 1)
+        for receipt in receipts(one, 1, 16):
+            pay(store, one, book, receipt)
+    held = store.best_voucher(payer.account.address, payer.session.address, 1)
+    assert held is not None
+    assert held in store.best_vouchers()
+    assert store.best_voucher(payer.account.address, payer.session.address, 2) is None
+    assert store.holds_voucher(payer.session.address, held.voucher)
+    assert not store.holds_voucher(other.session.address, held.voucher)
+
+
 def test_store_survives_reopening_and_claims_read_it(tmp_path: Path) -> None:
     payer = Payer()
     path = store_path(tmp_path, 31337, DOMAIN.verifying_contract)
