@@ -4,3 +4,8 @@
 
 class EfedllmError(Exception):
     """Something a person can act on."""
+
+
+def on_one_line(text: str) -> str:
+    """A stranger's words as they may stand in messages, logs and terminals: printable, and in one line."""
+    return text if text.isprintable() else "".join(part if part.isprintable() else " " for part in text)

@@ -1,19 +1,21 @@
-"""The worker's port: session websocket, health, tokenizer, and the data behind receipts for those entitled to it."""
+"""The worker's port: session websocket, health, tokenizer, vouchers, and the data behind receipts for those entitled."""
 
 import asyncio
 import time
 
 import msgpack
 from aiohttp import web
+from eth_utils.address import to_checksum_address
 
 from efedllm.errors import EfedllmError
 from efedllm.protocol import eip712
 from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.frames import MAX_FRAME_BYTES
-from efedllm.protocol.objects import Fetch
-from efedllm.protocol.records import Record, pack_leaves
+from efedllm.protocol.records import Record, pack_leaves, unpack_fetch
 
 from .context import Context
+from .errors import StoreError
+from .healing import MAX_HEALING_BYTES, heal, parse_proofs
 from .peer import Peer
 from .service import Service
 
@@ -24,6 +26,10 @@ HEARTBEAT_SECONDS = 20.0
 def application(context: Context, service: Service, tokenizer: bytes) -> web.Application:
     """`tokenizer`: the packed answer of `GET /v1/tokenizer`."""
     app = web.Application(client_max_size=MAX_FETCH_BYTES)
+
+    def refusal(error: EfedllmError) -> web.Response:
+        code, message = service.explain(error)
+        return web.Response(status=503 if code in ("busy", "internal") else 403, text=message)
 
     async def session(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=MAX_FRAME_BYTES, compress=False, heartbeat=HEARTBEAT_SECONDS)
@@ -50,10 +56,29 @@ def application(context: Context, service: Service, tokenizer: bytes) -> web.App
         try:
             record = await _fetch(context, await request.read())
         except EfedllmError as error:
-            return web.Response(status=403, text=str(error))
+            return refusal(error)
         if record is None:
             return web.Response(status=404, text="this worker holds nothing about that request")
         return web.Response(body=record.pack(), content_type="application/msgpack")
+
+    async def voucher(request: web.Request) -> web.Response:
+        asked = request.match_info
+        payer, session_key = to_checksum_address(asked["payer"]), to_checksum_address(asked["key"])
+        try:
+            held = await asyncio.to_thread(context.store.best_voucher, payer, session_key, int(asked["epoch"]))
+        except StoreError as error:
+            return refusal(error)
+        if held is None:
+            return web.Response(status=404, text="this worker holds no voucher of that channel and epoch")
+        return _packed({"voucher": held.voucher.to_wire(), "signature": held.signature})
+
+    async def vouchers(request: web.Request) -> web.Response:
+        try:
+            proofs = parse_proofs(await _read(request, MAX_HEALING_BYTES))
+            total = await heal(context, service.accounts, proofs)
+        except EfedllmError as error:
+            return refusal(error)
+        return _packed({"total": str(total)})
 
     async def books(request: web.Request) -> web.Response:
         leaves = await asyncio.to_thread(context.store.leaves_under, bytes.fromhex(request.match_info["root"]))
@@ -66,22 +91,32 @@ def application(context: Context, service: Service, tokenizer: bytes) -> web.App
     app.router.add_get("/v1/tokenizer", tokenizer_files)
     app.router.add_post("/v1/receipts", receipts)
     app.router.add_get("/v1/books/{root:[0-9a-f]{64}}", books)
+    app.router.add_get("/v1/vouchers/{payer:0x[0-9a-fA-F]{40}}/{key:0x[0-9a-fA-F]{40}}/{epoch:[0-9]{1,8}}", voucher)
+    app.router.add_post("/v1/vouchers", vouchers)
     return app
+
+
+def _packed(body: dict[str, object]) -> web.Response:
+    return web.Response(body=msgpack.packb(body), content_type="application/msgpack")
+
+
+async def _read(request: web.Request, limit: int) -> bytes:
+    """The body, where it may be larger than the application's limit. Raises ProtocolError."""
+    data = bytearray()
+    async for part in request.content.iter_chunked(1 << 16):
+        data += part
+        if len(data) > limit:
+            raise ProtocolError(f"a body of more than {limit} bytes: send less at a time")
+    return bytes(data)
 
 
 async def _fetch(context: Context, data: bytes) -> Record | None:
     """The record behind a `Fetch` signed by the request's session key or a registered verifier. Else ProtocolError."""
-    try:
-        body = msgpack.unpackb(data, raw=False, strict_map_key=True, max_ext_len=0)
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise ProtocolError("the body is not msgpack") from error
-    if not isinstance(body, dict) or body.keys() != {"fetch", "signature"} or not isinstance(body["signature"], bytes):
-        raise ProtocolError("expected a map with fetch and signature")
-    fetch = Fetch.from_wire(body["fetch"])
+    fetch, signature = unpack_fetch(data)
     now = int(time.time())
     if not now < fetch.expiry <= now + 3600:
         raise ProtocolError("the fetch has expired, or expires more than an hour ahead: sign a new one")
-    signer = eip712.recover(context.domain, fetch, body["signature"])
+    signer = eip712.recover(context.domain, fetch, signature)
     record = await asyncio.to_thread(context.store.record, fetch.requestId)
     if record is None:
         return None

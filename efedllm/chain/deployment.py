@@ -12,9 +12,14 @@ from typing import Any, Self
 
 from efedllm.chain.addresses import parse_address
 from efedllm.chain.errors import ChainError, DeploymentError
+from efedllm.errors import on_one_line
 from efedllm.protocol.eip712 import Domain
+from efedllm.strict_json import parse_json
 
 _VERSION = 1
+_MAX_NUMBER = 2**64 - 1
+_MOST = {"token_decimals": 255}  # as ERC-20 has it: whoever divides by 10 ** decimals is not kept busy with it
+_MAX_TEXT = 100
 _AMOUNTS = frozenset({"first_slash"})  # decimal strings in the file: JSON readers lose digits of large numbers
 
 
@@ -88,10 +93,10 @@ class Deployment:
     def from_json(cls, text: str, where: str) -> Self:
         """Strict inverse of `to_json`. Raises DeploymentError naming `where` and the field."""
         try:
-            plain = json.loads(text)
+            plain = parse_json(text)
         except ValueError as error:
             raise DeploymentError(f"{where} is not JSON ({error}): write it again with `efedllm deploy`") from error
-        if not isinstance(plain, dict) or plain.pop("version", None) != _VERSION:
+        if not isinstance(plain, dict) or not _is_version(plain.pop("version", None)):
             raise DeploymentError(f"{where} is not a deployment file of version {_VERSION}")
         return typing.cast(Self, _parse(cls, plain, where))
 
@@ -138,6 +143,10 @@ def find_deployment(chain_id: int, given: Path | None, environ: Mapping[str, str
     return deployment
 
 
+def _is_version(value: object) -> bool:
+    return type(value) is int and value == _VERSION
+
+
 def _parse(kind: type[Any], plain: object, where: str) -> Any:
     """An instance of dataclass `kind` from parsed JSON."""
     if not isinstance(plain, dict):
@@ -145,7 +154,7 @@ def _parse(kind: type[Any], plain: object, where: str) -> Any:
     hints = typing.get_type_hints(kind)
     names = [item.name for item in fields(kind)]
     if unknown := sorted(plain.keys() - set(names)):
-        raise DeploymentError(f"{where}: unknown field {unknown[0]}")
+        raise DeploymentError(f"{where}: unknown field {on_one_line(unknown[0][:40])}")
     if missing := [name for name in names if name not in plain]:
         raise DeploymentError(f"{where}: missing field {missing[0]}")
     return kind(**{name: _value(hints[name], name, plain[name], f"{where}: {name}", kind) for name in names})
@@ -155,15 +164,16 @@ def _value(hint: type[Any], name: str, value: object, where: str, owner: type[An
     if not isinstance(hint, types.GenericAlias) and is_dataclass(hint):
         return _parse(hint, value, where)
     if name in _AMOUNTS:
-        if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 78):
+        if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 39):
             raise DeploymentError(f"{where}: expected an amount as a decimal string")
         return int(value)
     if hint is int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise DeploymentError(f"{where}: expected a whole number of at least 0")
+        most = _MOST.get(name, _MAX_NUMBER)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+            raise DeploymentError(f"{where}: expected a whole number from 0 to {most}")
         return value
-    if not isinstance(value, str):
-        raise DeploymentError(f"{where}: expected a string")
+    if not isinstance(value, str) or not value.isprintable() or len(value) > _MAX_TEXT:
+        raise DeploymentError(f"{where}: expected a string of at most {_MAX_TEXT} printable characters")
     if owner is Contracts:
         try:
             return parse_address(value)

@@ -6,14 +6,13 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
-import msgpack
 from eth_account.signers.local import LocalAccount
 
 from efedllm.client.errors import ClientError
 from efedllm.protocol import eip712
 from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.objects import Fetch
-from efedllm.protocol.records import MAX_RECORD_BYTES, Record, unpack_leaves
+from efedllm.protocol.records import MAX_RECORD_BYTES, Record, pack_fetch, unpack_leaves
 from efedllm.protocol.vouchers import Leaf
 
 FETCH_SECONDS = 600
@@ -64,8 +63,7 @@ class RecordSource:
         assert self._reader is not None, "records are for readers"
         fetch = Fetch(request_id, self._reader.address, int(time.time()) + FETCH_SECONDS)
         signature = eip712.sign(self._domain, fetch, self._reader.key)
-        body: bytes = msgpack.packb({"fetch": fetch.to_wire(), "signature": signature})
-        data = await self._ask("POST", endpoint, "/v1/receipts", body, MAX_RECORD_BYTES)
+        data = await self._ask("POST", endpoint, "/v1/receipts", pack_fetch(fetch, signature), MAX_RECORD_BYTES)
         try:
             return Record.unpack(data)
         except ProtocolError as error:

@@ -1,14 +1,28 @@
 """A model's tokenizer in the client: text to ids and ids to text, without torch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from tokenizers import Tokenizer as FastTokenizer
 
 from efedllm.client.errors import TokenizerError
+from efedllm.errors import on_one_line
 from efedllm.protocol.tokenizer_hash import tokenizer_hash
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """What bytes decode to while they are no whole character."""
+
+
+@contextmanager
+def _own_errors(what: str) -> Iterator[None]:
+    """The library raises plain Exception; a panic inside it is not even that."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = on_one_line(str(error)[:200])
+        raise TokenizerError(f"{what} ({reason}); choose another model") from error
 
 
 class Tokenizer:
@@ -16,12 +30,8 @@ class Tokenizer:
 
     def __init__(self, tokenizer_json: bytes, stop_ids: Iterable[int] = ()) -> None:
         """tokenizer_json: content of tokenizer.json. Raises TokenizerError when it is not one."""
-        try:
+        with _own_errors("not a tokenizer.json"):
             self._tokenizer = FastTokenizer.from_buffer(tokenizer_json)
-        except ValueError as error:
-            raise TokenizerError(
-                f"not a tokenizer.json ({error}); ask another worker for the model's tokenizer"
-            ) from error
         self.stop_ids = frozenset(stop_ids)
 
     @classmethod
@@ -39,12 +49,14 @@ class Tokenizer:
         return self._tokenizer.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, with the special tokens that the tokenizer adds by itself."""
-        return self._tokenizer.encode(text).ids
+        """Ids of a text, with the special tokens that the tokenizer adds by itself. Raises TokenizerError."""
+        with _own_errors("the model's tokenizer cannot encode this text"):
+            return self._tokenizer.encode(text).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, without special tokens."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        """Text of ids, without special tokens. Raises TokenizerError."""
+        with _own_errors("the model's tokenizer cannot decode these ids"):
+            return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def stream(self) -> "TextStream":
         """For decoding ids one by one as they arrive."""

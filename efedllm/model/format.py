@@ -24,6 +24,7 @@ from efedllm.model.errors import ModelError
 from efedllm.model.layout import Layout
 from efedllm.model.optable import op_table
 from efedllm.numerics.limits import SEMANTICS
+from efedllm.strict_json import parse_json
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "model.json"
@@ -92,16 +93,17 @@ def dump_manifest(manifest: Manifest) -> str:
 def parse_manifest(text: str) -> Manifest:
     """The inverse of `dump_manifest`. Raises ModelError, naming the key, for anything it would not have written."""
     try:
-        value = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(text)
+    except ValueError as error:
         raise ModelError(f"{MANIFEST_FILE}: is not JSON ({error})") from error
     if not isinstance(value, dict):
         raise ModelError(f"{MANIFEST_FILE}: is not a JSON object")
-    if value.get("format") != FORMAT_VERSION:
-        raise ModelError(f"{MANIFEST_FILE}: has format {value.get('format')!r}, this program reads {FORMAT_VERSION}")
-    if value.get("semantics") != SEMANTICS:
-        version = value.get("semantics")
-        raise ModelError(f"{MANIFEST_FILE}: has semantics version {version!r}, this program computes {SEMANTICS}")
+    if not _is_number(value.get("format"), FORMAT_VERSION):
+        version = _shown(value.get("format"))
+        raise ModelError(f"{MANIFEST_FILE}: has format {version}, this program reads {FORMAT_VERSION}")
+    if not _is_number(value.get("semantics"), SEMANTICS):
+        version = _shown(value.get("semantics"))
+        raise ModelError(f"{MANIFEST_FILE}: has semantics version {version}, this program computes {SEMANTICS}")
     keys = ("format", "semantics", "name", "dimensions", "op_table", "weights_root", "tensors", "tokenizer_hash")
     _check_keys(value, (*keys, "stop_ids", "quality"), "")
     if value["op_table"] != op_table().hex():
@@ -117,6 +119,8 @@ def parse_manifest(text: str) -> Manifest:
     )
     if manifest.weights_root != _hash(value["weights_root"], "weights_root"):
         raise ModelError(f"{MANIFEST_FILE}: weights_root does not follow from the tensors' roots; the file was altered")
+    if dump_manifest(manifest) != text:
+        raise ModelError(f"{MANIFEST_FILE}: is not as `efedllm model build` writes it; the file was altered")
     return manifest
 
 
@@ -124,7 +128,7 @@ def _dimensions(value: Any) -> Dimensions:
     _check_keys(value, tuple(field.name for field in fields(Dimensions)), "dimensions")
     for key, entry in value.items():
         if type(entry) is not (bool if key == "tied" else int):
-            raise ModelError(f"{MANIFEST_FILE}: dimensions.{key} is {entry!r}")
+            raise ModelError(f"{MANIFEST_FILE}: dimensions.{key} is {_shown(entry)}")
     return Dimensions(**value)
 
 
@@ -136,7 +140,7 @@ def _tensors(value: Any, layout: Layout) -> dict[str, TensorRecord]:
         _check_keys(entry, ("exponent", "root"), f"tensors.{name}")
         exponent = entry["exponent"]
         if type(exponent) is not int or not 0 <= exponent < 2**16:
-            raise ModelError(f"{MANIFEST_FILE}: tensors.{name}.exponent is {exponent!r}")
+            raise ModelError(f"{MANIFEST_FILE}: tensors.{name}.exponent is {_shown(exponent)}")
         records[name] = TensorRecord(exponent, _hash(entry["root"], f"tensors.{name}.root"))
     return records
 
@@ -179,13 +183,16 @@ def _check_keys(value: Any, wanted: tuple[str, ...], where: str) -> None:
     if not isinstance(value, dict):
         raise ModelError(f"{MANIFEST_FILE}: {place}is not an object")
     if unknown := sorted(value.keys() - set(wanted)):
-        raise ModelError(f"{MANIFEST_FILE}: {place}has the unknown key {unknown[0]!r}")
+        raise ModelError(f"{MANIFEST_FILE}: {place}has the unknown key {_shown(unknown[0])}")
     if missing := [key for key in wanted if key not in value]:
         raise ModelError(f"{MANIFEST_FILE}: {place}lacks the key {missing[0]!r}")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return value
+def _is_number(value: Any, wanted: int) -> bool:
+    """Also no `true` or `1.0`, which equal 1."""
+    return type(value) is int and value == wanted
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_NAME else f"{text[:MAX_NAME]}..."

@@ -3,7 +3,6 @@
 Checks that the architecture is one that the integer semantics computes, and says which part is not.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from efedllm.model.config import Dimensions
 from efedllm.model.errors import ModelError
 from efedllm.model.layout import Kind, TensorSpec
 from efedllm.model.quantise import Floats, quantise_epsilon
+from efedllm.strict_json import parse_json
 
 FAMILIES = ("llama", "mistral")
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
@@ -211,7 +211,7 @@ def _is_redundant(name: str, tied: bool) -> bool:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read ({_one_line(error)})") from error
     if not isinstance(value, dict):

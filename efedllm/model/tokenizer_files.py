@@ -1,10 +1,10 @@
 """The tokenizer files of a checkpoint and of a built model, as bytes: carried along and hashed, not interpreted."""
 
-import json
 from pathlib import Path
 
 from efedllm.model.errors import ModelError
 from efedllm.protocol.tokenizer_hash import TOKENIZER_FILES
+from efedllm.strict_json import parse_json
 
 MAX_FILE_BYTES = 64 << 20
 TOKENIZER, CONFIG, TEMPLATE = TOKENIZER_FILES
@@ -30,7 +30,7 @@ def source_tokenizer_files(folder: Path) -> dict[str, bytes]:
     files = read_tokenizer_files(folder)
     if CONFIG in files and TEMPLATE not in files:
         try:
-            config = json.loads(files[CONFIG])
+            config = parse_json(files[CONFIG])
         except ValueError as error:
             raise ModelError(f"{folder / CONFIG}: is not JSON ({error})") from error
         template = config.get("chat_template") if isinstance(config, dict) else None

@@ -6,6 +6,8 @@ from typing import Self
 from eth_utils.address import to_canonical_address
 from eth_utils.crypto import keccak
 
+from efedllm.protocol.errors import ProtocolError
+
 GROUP = 8
 """Entries under one hash of a commitment."""
 
@@ -34,7 +36,7 @@ class Entry:
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         if len(data) != cls.SIZE:
-            raise ValueError(f"a claim entry has {cls.SIZE} bytes, not {len(data)}")
+            raise ProtocolError(f"a claim entry has {cls.SIZE} bytes, not {len(data)}")
         return cls(data[:20], int.from_bytes(data[20:32]), int.from_bytes(data[32:44]), data[44:])
 
     def hash(self) -> bytes:
@@ -43,7 +45,7 @@ class Entry:
 
 
 def unpack_entries(data: bytes) -> tuple[Entry, ...]:
-    """The entries as the event `Claimed` carries them. Raises ValueError for a broken length."""
+    """The entries as the event `Claimed` carries them. Raises ProtocolError for a broken length."""
     return tuple(Entry.unpack(data[at : at + Entry.SIZE]) for at in range(0, len(data), Entry.SIZE))
 
 

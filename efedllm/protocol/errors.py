@@ -8,7 +8,15 @@ EfedllmError
     └── VoucherError         a voucher that must not be credited
 """
 
-from efedllm.errors import EfedllmError
+from efedllm.errors import EfedllmError, on_one_line
+
+_SHOWN = 40
+
+
+def shown(name: object) -> str:
+    """A stranger's name for something, as an error may repeat it."""
+    text = on_one_line(str(name)[:_SHOWN])
+    return text if len(str(name)) <= _SHOWN else f"{text}..."
 
 
 class ProtocolError(EfedllmError):

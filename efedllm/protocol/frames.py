@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-import msgpack
-
-from efedllm.protocol.errors import FrameError
+from efedllm.protocol import packing
+from efedllm.protocol.errors import FrameError, ProtocolError
 
 MAGIC = b"eF"
 VERSION = 1
@@ -49,7 +48,7 @@ class Frame:
     tensor: bytes | memoryview = b""
 
     def encode(self) -> bytes:
-        body = msgpack.packb(self.body, use_bin_type=True)
+        body = packing.pack(self.body)
         if len(body) > MAX_BODY_BYTES or len(self.tensor) > MAX_TENSOR_BYTES:
             raise FrameError(f"{self.kind.name} frame too large: body {len(body)}, tensor {len(self.tensor)} bytes")
         header = HEADER.pack(
@@ -90,12 +89,9 @@ def decode(data: bytes) -> Frame:
         raise FrameError(f"unknown frame type {kind}") from error
     view = memoryview(data)[HEADER.size :]
     try:
-        body = msgpack.unpackb(view[:body_length], raw=False, strict_map_key=True, max_ext_len=0)
-        again = msgpack.packb(body, use_bin_type=True)
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise FrameError(f"{known.name} frame: body is not msgpack") from error
-    if again != view[:body_length]:  # msgpack can write the same value in several ways; a changed byte must not pass
-        raise FrameError(f"{known.name} frame: body is not in msgpack's shortest form")
+        body = packing.unpack(view[:body_length])
+    except ProtocolError as error:
+        raise FrameError(f"{known.name} frame: body {error}") from error
     if not isinstance(body, dict) or not all(isinstance(name, str) for name in body):
         raise FrameError(f"{known.name} frame: body is not a map with string keys")
     return Frame(known, request_id, position, body, view[body_length:])

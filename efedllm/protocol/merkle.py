@@ -7,7 +7,8 @@ preimage is known, to the next power of two; the depth is never stored, it follo
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
-EMPTY = bytes(32)
+HASH_BYTES = 32
+EMPTY = bytes(HASH_BYTES)
 LEAF_BYTES = 1024
 """Data bytes in one leaf of a tensor; the last leaf of a row may be shorter."""
 
@@ -83,6 +84,8 @@ def verify(
 ) -> bool:
     """Whether `leaf` is number `index` of the `count` leaves under `root`. The proof's length must be exact."""
     if not 0 <= index < count or len(proof) != depth_of(count):
+        return False
+    if any(len(part) != HASH_BYTES for part in (leaf, *proof)):  # two parts of other lengths may make the same node
         return False
     at = leaf
     for sibling in proof:

@@ -7,11 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from efedllm.protocol.errors import FrameError
+from eth_utils.address import is_checksum_address
+
+from efedllm.errors import on_one_line
+from efedllm.protocol.errors import FrameError, shown
 from efedllm.protocol.frames import MAX_PROMPT_TOKENS, Frame, Type, pack_tokens, unpack_tokens
 from efedllm.protocol.objects import Receipt, Request, Voucher
 
 NO_REQUEST = bytes(32)
+MAX_TOKENS = 64
+"""Generated ids in a frame: no more than the positions of a chunk."""
 ROLE_ROWS = "rows"
 """A link on which the dialling worker sends residual rows to the next worker."""
 ROLE_TOKENS = "tokens"
@@ -180,7 +185,8 @@ class Failure:
     message: str
 
     def frame(self) -> Frame:
-        return Frame(Type.ERROR, self.request_id, 0, {"code": self.code, "message": self.message[:500]})
+        body = {"code": on_one_line(self.code[:40]), "message": on_one_line(self.message[:500])}
+        return Frame(Type.ERROR, self.request_id, 0, body)
 
 
 Message = (
@@ -193,7 +199,7 @@ def parse(frame: Frame) -> Message:
     names, build = _PARSERS[frame.kind]
     if frame.body.keys() != names:
         odd = min(frame.body.keys() ^ names)
-        raise FrameError(f"{frame.kind.name} frame: field {odd} is missing or unknown")
+        raise FrameError(f"{frame.kind.name} frame: field {shown(odd)} is missing or unknown")
     if len(frame.tensor) and frame.kind not in (Type.OPEN, Type.ROWS):
         raise FrameError(f"{frame.kind.name} frame: carries no tensor")
     if frame.kind is Type.OPEN and len(frame.tensor) > 4 * MAX_PROMPT_TOKENS:
@@ -201,20 +207,23 @@ def parse(frame: Frame) -> Message:
     message = build(frame)
     # One message, one frame: what `frame()` would not write, such as a position where none belongs, is refused.
     written = message.frame()
-    if (frame.request_id, frame.position, frame.body) != (written.request_id, written.position, written.body):
+    same_header = (frame.request_id, frame.position) == (written.request_id, written.position)
+    if not same_header or frame.body != written.body or list(frame.body) != list(written.body):
         raise FrameError(f"{frame.kind.name} frame: header or body are not as this message is written")
     return message
 
 
 def _integer(frame: Frame, name: str) -> int:
     text = frame.get(name, str)
-    if not (text.isascii() and text.isdigit() and len(text) <= 39):
-        raise FrameError(f"{frame.kind.name} frame: field {name} must be a decimal string")
+    if not (text.isascii() and text.isdigit() and len(text) <= 39 and int(text) < 1 << 128):
+        raise FrameError(f"{frame.kind.name} frame: field {name} must be a decimal string of a uint128")
     return int(text)
 
 
 def _tokens(frame: Frame) -> list[int]:
     tokens: list[Any] = frame.get("tokens", list)
+    if len(tokens) > MAX_TOKENS:
+        raise FrameError(f"{frame.kind.name} frame: {len(tokens)} tokens, at most {MAX_TOKENS} are allowed")
     for token in tokens:
         if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < 1 << 32:
             raise FrameError(f"{frame.kind.name} frame: tokens must be uint32")
@@ -225,6 +234,13 @@ def _uint(frame: Frame, name: str, bits: int) -> int:
     value: int = frame.get(name, int)
     if not 0 <= value < 1 << bits:
         raise FrameError(f"{frame.kind.name} frame: field {name} must be uint{bits}")
+    return value
+
+
+def _address(frame: Frame, name: str) -> str:
+    value: str = frame.get(name, str)
+    if not is_checksum_address(value):
+        raise FrameError(f"{frame.kind.name} frame: field {name} must be an address with checksum")
     return value
 
 
@@ -253,7 +269,7 @@ _PARSERS: dict[Type, tuple[set[str], Callable[[Frame], Message]]] = {
     Type.CHALLENGE: ({"challenge"}, lambda f: Challenge(_bytes32(f, "challenge"))),
     Type.LINK: (
         {"worker", "signature", "role"},
-        lambda f: LinkUp(f.request_id, f.get("worker", str), f.get("signature", bytes), f.get("role", str)),
+        lambda f: LinkUp(f.request_id, _address(f, "worker"), f.get("signature", bytes), f.get("role", str)),
     ),
     Type.LINKED: (set(), lambda f: Linked(f.request_id)),
     Type.ROWS: ({"tokens"}, lambda f: Rows(f.request_id, f.position, _tokens(f), f.tensor)),

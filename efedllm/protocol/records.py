@@ -7,14 +7,14 @@ answers the leaves under a voucher's root.
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgpack
-
+from efedllm.protocol import packing
 from efedllm.protocol.errors import ProtocolError
-from efedllm.protocol.frames import pack_tokens, unpack_tokens
-from efedllm.protocol.objects import Receipt, Request
+from efedllm.protocol.frames import MAX_PROMPT_TOKENS, pack_tokens, unpack_tokens
+from efedllm.protocol.objects import Fetch, Receipt, Request
 from efedllm.protocol.vouchers import Leaf
 
 MAX_RECORD_BYTES = 1 << 28
+_RECORD_FIELDS = ("request", "signature", "salt", "prompt", "generated", "receipts", "upstream", "rows")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Record:
     upstream: list[tuple[Receipt, bytes]] = field(default_factory=list)
 
     def pack(self) -> bytes:
-        packed: bytes = msgpack.packb(
+        return packing.pack(
             {
                 "request": self.request.to_wire(),
                 "signature": self.request_signature,
@@ -48,17 +48,17 @@ class Record:
                 "rows": self.rows,
             }
         )
-        return packed
 
     @classmethod
     def unpack(cls, data: bytes) -> "Record":
         """Raises ProtocolError for anything that `pack` does not produce."""
-        body = _unpack_map(
-            data, {"request", "signature", "salt", "prompt", "generated", "receipts", "upstream", "rows"}
-        )
+        body = _unpack_map("record", data, _RECORD_FIELDS)
         for name in ("signature", "salt", "prompt", "generated", "rows"):
             if not isinstance(body[name], bytes):
                 raise ProtocolError(f"record: field {name} must be bytes")
+        for name in ("prompt", "generated"):
+            if len(body[name]) > 4 * MAX_PROMPT_TOKENS:
+                raise ProtocolError(f"record: field {name} has more than {MAX_PROMPT_TOKENS} tokens")
         return cls(
             request=Request.from_wire(body["request"]),
             request_signature=body["signature"],
@@ -84,15 +84,14 @@ def _unpack_receipts(pairs: object, name: str) -> list[tuple[Receipt, bytes]]:
 
 
 def pack_leaves(leaves: list[Leaf]) -> bytes:
-    packed: bytes = msgpack.packb(
+    return packing.pack(
         {"leaves": [[leaf.request_id, leaf.receipt_digest, str(leaf.before), str(leaf.after)] for leaf in leaves]}
     )
-    return packed
 
 
 def unpack_leaves(data: bytes) -> list[Leaf]:
     """Raises ProtocolError unless the leaves are well-formed and lie end to end from 0."""
-    items = _unpack_map(data, {"leaves"})["leaves"]
+    items = _unpack_map("leaves", data, ("leaves",))["leaves"]
     if not isinstance(items, list):
         raise ProtocolError("leaves: expected a list")
     leaves = []
@@ -115,16 +114,30 @@ def _leaf(item: object) -> Leaf:
 
 
 def _is_amount(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 39
+    """A uint128 as `str` writes it."""
+    return text.isascii() and text.isdigit() and len(text) <= 39 and int(text) < 1 << 128 and str(int(text)) == text
 
 
-def _unpack_map(data: bytes, names: set[str]) -> dict[str, Any]:
+def pack_fetch(fetch: Fetch, signature: bytes) -> bytes:
+    """The body of `POST /v1/receipts`."""
+    return packing.pack({"fetch": fetch.to_wire(), "signature": signature})
+
+
+def unpack_fetch(data: bytes) -> tuple[Fetch, bytes]:
+    """A fetch and its signature, which is the caller's to check. Raises ProtocolError."""
+    body = _unpack_map("fetch", data, ("fetch", "signature"))
+    if not isinstance(body["signature"], bytes):
+        raise ProtocolError("fetch: field signature must be bytes")
+    return Fetch.from_wire(body["fetch"]), body["signature"]
+
+
+def _unpack_map(what: str, data: bytes, names: tuple[str, ...]) -> dict[str, Any]:
     if len(data) > MAX_RECORD_BYTES:
-        raise ProtocolError(f"record of {len(data)} bytes is larger than the {MAX_RECORD_BYTES} allowed")
+        raise ProtocolError(f"{what} of {len(data)} bytes is larger than the {MAX_RECORD_BYTES} allowed")
     try:
-        body = msgpack.unpackb(data, raw=False, strict_map_key=True, max_ext_len=0)
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise ProtocolError("record is not msgpack") from error
-    if not isinstance(body, dict) or body.keys() != names:
-        raise ProtocolError(f"record: expected the fields {', '.join(sorted(names))}")
+        body = packing.unpack(data)
+    except ProtocolError as error:
+        raise ProtocolError(f"{what} {error}") from error
+    if not isinstance(body, dict) or tuple(body) != names:
+        raise ProtocolError(f"{what}: expected the fields {', '.join(names)}")
     return body

@@ -2,15 +2,18 @@
 
 import types
 import typing
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, Self
 
 from eth_utils.address import is_address, to_checksum_address
 
-from efedllm.protocol.errors import ProtocolError
+from efedllm.protocol.errors import ProtocolError, shown
 
 ZERO_ADDRESS = "0x" + "00" * 20
 ZERO_HASH = bytes(32)
+MAX_ENTRIES = 64
+"""Of a list on the wire: no path and no list of stop ids is longer, and looking at more takes time."""
 
 
 def abi(kind: str) -> Any:
@@ -63,16 +66,27 @@ class Struct:
 
     @classmethod
     def from_wire(cls, data: object) -> Self:
-        """Strict inverse of `to_wire`: missing or unknown fields are refused."""
+        """Strict inverse of `to_wire`: missing or unknown fields, and other forms of the same values, are refused."""
         if not isinstance(data, dict):
             raise ProtocolError(f"{cls.__name__}: expected a map")
-        known: dict[str, Field[Any]] = {item.name: item for item in fields(cls)}
-        if unknown := sorted(str(name) for name in data.keys() - known.keys()):
-            raise ProtocolError(f"{cls.__name__}: unknown field {unknown[0]}")
-        if missing := sorted(name for name, item in known.items() if name not in data and item.default is MISSING):
+        known = [item.name for item in fields(cls)]
+        if unknown := sorted(str(name) for name in data.keys() - set(known)):
+            raise ProtocolError(f"{cls.__name__}: unknown field {shown(unknown[0])}")
+        if missing := sorted(name for name in known if name not in data):
             raise ProtocolError(f"{cls.__name__}: missing field {missing[0]}")
-        hints = typing.get_type_hints(cls)
-        return cls(**{name: _from_wire(f"{cls.__name__}.{name}", hints[name], value) for name, value in data.items()})
+        if list(data) != known:
+            raise ProtocolError(f"{cls.__name__}: fields are not in the order {', '.join(known)}")
+        hints = _hints(cls)
+        made = cls(**{name: _from_wire(f"{cls.__name__}.{name}", hints[name], value) for name, value in data.items()})
+        for name, value in made.to_wire().items():
+            if value != data[name]:
+                raise ProtocolError(f"{cls.__name__}.{name}: not as it is written on the wire")
+        return made
+
+
+@cache
+def _hints(kind: type[Struct]) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _to_wire(value: object) -> object:
@@ -89,6 +103,8 @@ def _from_wire(where: str, hint: Any, value: object) -> object:
     if isinstance(hint, types.GenericAlias) and typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
             raise ProtocolError(f"{where}: expected a list")
+        if len(value) > MAX_ENTRIES:
+            raise ProtocolError(f"{where}: {len(value)} entries, at most {MAX_ENTRIES} are allowed")
         return tuple(_from_wire(where, typing.get_args(hint)[0], item) for item in value)
     if isinstance(hint, type) and issubclass(hint, Struct):
         return hint.from_wire(value)

@@ -67,7 +67,7 @@ def remove(plain: dict[str, Any]) -> None:
         (change(["chain_id"], "31337"), "chain_id: expected a whole number"),
         (change(["chain_id"], True), "chain_id: expected a whole number"),
         (change(["deploy_block"], -1), "deploy_block: expected a whole number"),
-        (change(["token_symbol"], 1), "token_symbol: expected a string"),
+        (change(["token_symbol"], 1), "token_symbol: expected a string of at most 100"),
         (change(["parameters", "first_slash"], 5), "first_slash: expected an amount as a decimal string"),
         (change(["parameters", "first_slash"], "-5"), "first_slash: expected an amount as a decimal string"),
     ],

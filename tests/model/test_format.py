@@ -89,7 +89,7 @@ def without(*path: str) -> Change:
         (set_to("stop_ids", None), "stop_ids are not"),
         (set_to("quality", {"perplexity_float": 1.0}), "quality lacks the key"),
         (set_to("quality", QUALITY | {"perplexity_integer": "2"}), "quality holds no two perplexities"),
-        (set_to("quality", QUALITY | {"perplexity_float": float("nan")}), "quality holds no two perplexities"),
+        (set_to("quality", QUALITY | {"perplexity_float": float("nan")}), r"is not JSON \(NaN is no number\)"),
         (set_to("quality", QUALITY | {"tokens": 3.0}), "quality holds no two perplexities"),
     ],
 )  # fmt: skip

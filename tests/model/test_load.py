@@ -128,7 +128,7 @@ def test_a_changed_tokenizer(copy: Path) -> None:
 def test_other_stop_ids(copy: Path) -> None:
     manifest = json.loads((copy / "model.json").read_text())
     manifest["stop_ids"] = [3]
-    (copy / "model.json").write_text(json.dumps(manifest))
+    (copy / "model.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     with pytest.raises(ModelError, match="the tokenizer files or stop ids do not have the hash"):
         load(copy, 1, 2)
 

@@ -6,6 +6,7 @@ from dataclasses import fields
 from eth_utils.address import to_checksum_address
 from hypothesis import strategies as st
 
+from efedllm.errors import on_one_line
 from efedllm.protocol import messages
 from efedllm.protocol.messages import Message
 from efedllm.protocol.objects import Fetch, Hop, Link, Receipt, Request, Sampling, Voucher
@@ -37,6 +38,7 @@ any_struct = st.one_of(*(structs(kind) for kind in STRUCTS))
 tokens = st.lists(st.integers(0, (1 << 32) - 1), max_size=8)
 signatures = st.binary(max_size=65)
 words = st.text(max_size=40)
+lines = words.map(on_one_line)
 amounts = st.integers(0, 10**38)
 positions = st.integers(0, (1 << 32) - 1)
 receipts = structs(Receipt)
@@ -45,7 +47,7 @@ any_message: st.SearchStrategy[Message] = st.one_of(
     st.builds(messages.Open, hashes, structs(Request), signatures, hashes, tokens),
     st.builds(messages.Opened, hashes, st.integers(0, (1 << 64) - 1), amounts, amounts),
     st.builds(messages.Challenge, hashes),
-    st.builds(messages.LinkUp, hashes, words, signatures, words),
+    st.builds(messages.LinkUp, hashes, addresses, signatures, words),
     st.builds(messages.Linked, hashes),
     st.builds(messages.Rows, hashes, positions, tokens, st.binary(max_size=64)),
     st.builds(messages.Token, hashes, positions, st.integers(0, (1 << 32) - 1), words),
@@ -54,5 +56,5 @@ any_message: st.SearchStrategy[Message] = st.one_of(
     st.builds(messages.Credited, hashes, amounts),
     st.builds(messages.End, hashes, positions, tokens, words),
     st.builds(messages.Cancel, hashes),
-    st.builds(messages.Failure, hashes, words, words),
+    st.builds(messages.Failure, hashes, lines, lines),
 )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from efedllm.protocol.claims import GROUP, Entry, channel_id, commitment, unpack_entries
 from efedllm.protocol.drawing import DrawPolicy, draw, points
+from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.vouchers import Leaf
 from tests.protocol.strategies import addresses, hashes
 
@@ -118,7 +119,7 @@ def test_entries_round_trip(items: list[Entry]) -> None:
 
 @given(st.binary(max_size=200).filter(lambda data: len(data) % Entry.SIZE != 0))
 def test_entries_of_a_broken_length(data: bytes) -> None:
-    with pytest.raises(ValueError, match="a claim entry has 76 bytes"):
+    with pytest.raises(ProtocolError, match="a claim entry has 76 bytes"):
         unpack_entries(data)
 
 

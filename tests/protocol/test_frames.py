@@ -106,7 +106,8 @@ def test_mistyped_fields(message: Message, data: st.DataObject) -> None:
         (raw(12, b"\x81\xa1a\xd1\x01\x2c"), "shortest form"),
         (raw(12, b"\xde\x00\x00"), "shortest form"),
         (raw(12, b"\x81\xa1a\xd4\x05\x00"), "not msgpack"),
-        (raw(12, b"\x81\xa1a" + b"\x91" * 2000 + b"\x01"), "not msgpack"),
+        (raw(12, b"\x81\xa1a" + b"\x91" * 1100 + b"\x01"), "not msgpack"),
+        (raw(12, b"\x81\xa1a" + b"\x91" * 2000 + b"\x01"), "more values than its bytes"),
     ],
 )
 def test_frames_that_are_none(data: bytes, message: str) -> None:

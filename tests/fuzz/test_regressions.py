@@ -1,0 +1,167 @@
+"""Inputs that once got through, or broke what read them. Each is refused now, in one line and with little memory."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+
+import msgpack
+import pytest
+
+from efedllm.chain.deployment import Deployment
+from efedllm.chain.errors import DeploymentError
+from efedllm.client.errors import TokenizerError
+from efedllm.client.tokenizer import Tokenizer
+from efedllm.errors import EfedllmError
+from efedllm.protocol.errors import FrameError, ProtocolError
+from efedllm.protocol.frames import HEADER, decode
+from efedllm.protocol.merkle import node_hash, verify
+from efedllm.protocol.messages import Failure, parse
+from efedllm.protocol.objects import Receipt, Request
+from efedllm.protocol.records import Record, pack_leaves, unpack_leaves
+from efedllm.protocol.vouchers import Leaf
+from tests.fuzz.target import peak_of
+from tests.vectors.make_protocol import signed_objects
+
+MIB = 1 << 20
+ID = b"\x07" * 32
+REQUEST = next(value for value, _ in signed_objects() if isinstance(value, Request))
+RECEIPT = next(value for value, _ in signed_objects() if isinstance(value, Receipt))
+
+
+def raw(kind: int, body: bytes, tensor: bytes = b"") -> bytes:
+    return HEADER.pack(b"eF", 1, kind, ID, 0, len(body), len(tensor)) + body + tensor
+
+
+def read(data: bytes) -> object:
+    return parse(decode(data))
+
+
+def refused(call: Callable[[], object], kind: type[EfedllmError], words: str, most_bytes: int) -> None:
+    def run() -> None:
+        with pytest.raises(kind, match=words) as caught:
+            call()
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 500
+
+    assert peak_of(run) < most_bytes
+
+
+EMPTY_MAPS = b"\xdd" + (MIB - 5).to_bytes(4) + b"\x80" * (MIB - 5)
+NESTED_LENGTHS = (b"\xdd\x00\x0f\x00\x00" * 500).ljust(MIB, b"\x01")
+
+
+@pytest.mark.parametrize("body", [EMPTY_MAPS, NESTED_LENGTHS], ids=["empty maps", "nested lengths"])
+def test_bodies_that_are_small_on_the_wire_and_large_in_memory(body: bytes) -> None:
+    refused(lambda: read(raw(12, body)), FrameError, "more values than its bytes", 2 * MIB)
+    refused(lambda: Record.unpack(body), ProtocolError, "more values than its bytes", 2 * MIB)
+    refused(lambda: unpack_leaves(body), ProtocolError, "more values than its bytes", 2 * MIB)
+
+
+def test_a_list_that_takes_seconds_to_look_at() -> None:
+    for entries, words in ((MIB // 8, "more values than its bytes"), (1000, "1000 entries, at most 64")):
+        wire = REQUEST.to_wire() | {"stopIds": [1 << 31] * entries}
+        body = msgpack.packb({"request": wire, "signature": b"", "salt": bytes(32)})
+        refused(lambda body=body: read(raw(1, body)), ProtocolError, words, 2 * MIB)  # type: ignore[misc]
+    tokens = msgpack.packb({"tokens": [1 << 31] * 1000})
+    refused(lambda: read(raw(6, tokens)), FrameError, "1000 tokens, at most 64", MIB)
+
+
+@pytest.mark.parametrize("name", ["x\n" * 100_000, "\x1b[2J", "a\u202eb"])
+def test_names_of_unknown_fields_in_an_error(name: str) -> None:
+    wire = REQUEST.to_wire() | {name: 1}
+    body = msgpack.packb({"request": wire, "signature": b"", "salt": bytes(32)})
+    refused(lambda: read(raw(1, body)), ProtocolError, "unknown field", 8 * MIB)
+    refused(lambda: read(raw(12, msgpack.packb({name: 1}))), FrameError, "missing or unknown", 8 * MIB)
+
+
+def test_a_strangers_explanation_forges_no_log_line() -> None:
+    message = msgpack.packb({"code": "x", "message": "gone\n2026-01-01 ERROR all is lost"})
+    refused(lambda: read(raw(13, message)), FrameError, "not as this message is written", MIB)
+    assert read(Failure(ID, "a\nb", "c\x1bd").frame().encode()) == Failure(ID, "a b", "c d")
+
+
+def test_a_link_names_a_worker_by_an_address() -> None:
+    body = msgpack.packb({"worker": "\n" * 100, "signature": b"", "role": "rows"})
+    refused(lambda: read(raw(4, body)), FrameError, "must be an address", MIB)
+
+
+def test_amounts_beyond_any_voucher() -> None:
+    too_large = [Leaf(ID, ID, 0, 1 << 128)]
+    refused(lambda: unpack_leaves(pack_leaves(too_large)), ProtocolError, "leaves: expected", MIB)
+    body = msgpack.packb({"total": str(1 << 128)})
+    refused(lambda: read(raw(10, body)), FrameError, "total must be", MIB)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nonce": str(REQUEST.nonce)},
+        {"nonce": f"0{REQUEST.nonce}"},
+        {"payer": REQUEST.payer.lower()},
+        {"payer": REQUEST.payer[2:]},
+    ],
+    ids=["small number as text", "leading zero", "lower case", "without 0x"],
+)
+def test_objects_have_one_form_on_the_wire(change: dict[str, object]) -> None:
+    wire = REQUEST.to_wire()
+    with pytest.raises(ProtocolError, match="not as it is written"):
+        Request.from_wire(wire | change)
+
+
+def test_records_have_one_form() -> None:
+    packed = Record(REQUEST, b"", bytes(32), [], [], [(RECEIPT, b"")], b"").pack()
+    assert Record.unpack(packed).pack() == packed
+    body = msgpack.unpackb(packed)
+    other_order = msgpack.packb(dict(reversed(body.items())))
+    longer_form = packed[:-2] + b"\xc5\x00" + packed[-1:]
+    twice = b"\x89" + packed[1:] + msgpack.packb("rows") + msgpack.packb(b"")
+    for data in (other_order, longer_form, twice):
+        with pytest.raises(ProtocolError, match="record"):
+            Record.unpack(data)
+    with pytest.raises(ProtocolError, match="leaves"):
+        unpack_leaves(pack_leaves([Leaf(ID, ID, 0, 7)]).replace(b"\xa17", b"\xa207"))
+
+
+def test_a_leaf_and_its_sibling_share_no_bytes() -> None:
+    """With other lengths the same 64 bytes would prove another leaf."""
+    left, right = b"\x01" * 32, b"\x02" * 32
+    root = node_hash(left, right)
+    assert verify(root, left, 0, 2, [right])
+    assert not verify(root, left + right[:1], 0, 2, [right[1:]])
+    assert not verify(root, left[:-1], 0, 2, [left[-1:] + right])
+
+
+DEEP = "[" * 100_000
+
+
+def test_deep_json_ends_no_process() -> None:
+    """A library raises Python's recursion limit so far that the stack ends first: the kernel would end the program."""
+    code = (
+        "import web3\nfrom efedllm.chain.deployment import Deployment\n"
+        "from efedllm.model.format import parse_manifest\n"
+        "from efedllm.errors import EfedllmError\n"
+        "for read in (lambda t: Deployment.from_json(t, 'x'), parse_manifest):\n"
+        "    try:\n        read('[' * 100_000)\n"
+        "    except EfedllmError as error:\n        print(str(error)[:60])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("deep") == 2
+
+
+def test_deployment_files_of_strangers() -> None:
+    for text in (DEEP, '{"a":' * 100_000, "9" * 5000):
+        refused(lambda text=text: Deployment.from_json(text, "x"), DeploymentError, "not JSON", 4 * MIB)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel", "vocab": {"a": 1}, "unk_token": "z"}},
+    ],
+)
+def test_a_tokenizer_that_fails_only_when_used(content: object) -> None:
+    tokenizer = Tokenizer(json.dumps(content).encode())
+    with pytest.raises(TokenizerError):
+        tokenizer.encode("hello")
