@@ -91,27 +91,22 @@ contract Channels is IChannels, EIP712 {
 
     /// @inheritdoc IChannels
     function fund(address sessionKey, Funding[] calldata channels) external {
-        if (sessionKey == address(0)) revert ZeroAddress();
         if (channels.length == 0) revert EmptyBatch();
         uint256 sum; // of as many uint96 as fit a block
         for (uint256 i; i < channels.length; ++i) {
-            Funding calldata funding = channels[i];
-            (address worker, uint256 amount) = (funding.worker, funding.amount);
-            if (worker == address(0)) revert ZeroAddress();
-            if (amount == 0) revert ZeroAmount();
-            bytes32 slot = ChannelStates.slotOf(msg.sender, worker, sessionKey);
-            ChannelState state = ChannelStates.load(slot);
-            if (state.isClosing()) revert ChannelClosing(worker, sessionKey);
-            if (amount > state.room()) revert AmountTooLarge(amount);
-
-            state = state.funded(amount);
-            state.store(slot);
+            uint256 amount = channels[i].amount;
+            _fund(sessionKey, channels[i].worker, amount);
             unchecked {
                 sum += amount;
             }
-            emit ChannelFunded(msg.sender, worker, sessionKey, state.epoch(), amount, state.deposit());
         }
         ExactTransfer.pull(token, msg.sender, sum);
+    }
+
+    /// @inheritdoc IChannels
+    function fundChannel(address sessionKey, address worker, uint256 amount) external {
+        _fund(sessionKey, worker, amount);
+        ExactTransfer.pull(token, msg.sender, amount);
     }
 
     /// @inheritdoc IChannels
@@ -273,6 +268,21 @@ contract Channels is IChannels, EIP712 {
         uint256 start = Math.max(earliest, block.timestamp) / challengeWindow;
         uint256 window = _accounts[worker].budget.firstWindow(start, slot.amount, capacity);
         return Math.min(Math.max(earliest, window * challengeWindow), latest);
+    }
+
+    /// @dev Books the amount; the caller has to bring the money in.
+    function _fund(address sessionKey, address worker, uint256 amount) private {
+        if (sessionKey == address(0)) revert ZeroAddress();
+        if (worker == address(0)) revert ZeroAddress();
+        if (amount == 0) revert ZeroAmount();
+        bytes32 slot = ChannelStates.slotOf(msg.sender, worker, sessionKey);
+        ChannelState state = ChannelStates.load(slot);
+        if (state.isClosing()) revert ChannelClosing(worker, sessionKey);
+        if (amount > state.room()) revert AmountTooLarge(amount);
+
+        state = state.funded(amount);
+        state.store(slot);
+        emit ChannelFunded(msg.sender, worker, sessionKey, state.epoch(), amount, state.deposit());
     }
 
     function _pendingClaim(address worker, uint64 claimIndex) private view returns (ClaimRing.Slot storage slot) {

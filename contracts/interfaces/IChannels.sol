@@ -63,7 +63,7 @@ interface IChannels {
         uint24 epoch,
         uint256 refund
     );
-    /// @param entries packed, 112 bytes each, see docs/protocol.md: the preimages of the commitment's leaves
+    /// @param entries packed, 76 bytes each, see docs/protocol.md: the preimages of the commitment's leaves
     event Claimed(address indexed worker, uint64 indexed claimIndex, uint256 amount, bytes32 commitment, bytes entries);
     event Released(address indexed worker, uint64 indexed claimIndex, uint256 amount, uint256 fee);
     event EarningsWithdrawn(address indexed worker, address indexed to, uint256 amount);
@@ -98,6 +98,8 @@ interface IChannels {
 
     /// @notice Opens channels, or adds to open ones, with one transfer for all of them.
     function fund(address sessionKey, Funding[] calldata channels) external;
+    /// @notice `fund` for one channel, at less gas.
+    function fundChannel(address sessionKey, address worker, uint256 amount) external;
     /// @notice Starts the time after which the payer gets back what is not claimed by then. Claims go on meanwhile.
     function requestClose(address sessionKey, address[] calldata workers) external;
     /// @notice Pays back deposit - claimed of each channel and ends its epoch.

@@ -16,7 +16,10 @@ library ExactTransfer {
     function pull(IERC20 token, address from, uint256 amount) internal {
         uint256 before = _balance(token);
         token.safeTransferFrom(from, address(this), amount);
-        uint256 received = _balance(token) - before;
+        uint256 received = _balance(token);
+        unchecked {
+            received -= before; // below zero it is far above every amount
+        }
         if (received != amount) revert TokenMismatch(amount, received);
     }
 

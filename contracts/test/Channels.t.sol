@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 
 import {Channels} from "../Channels.sol";
@@ -207,6 +209,66 @@ contract ChannelsTest is Fixture {
         token.approve(address(channels), 7);
         vm.expectRevert(abi.encodeWithSelector(IERC20Errors.ERC20InsufficientBalance.selector, stranger, 0, 7));
         channels.fund(session, fundings);
+    }
+
+    function test_fundChannel_opensAndAddsToOne() public {
+        uint256 before = token.balanceOf(payer);
+        vm.startPrank(payer);
+        vm.expectEmit(address(channels));
+        emit IChannels.ChannelFunded(payer, worker, session, 0, 30, 30);
+        channels.fundChannel(session, worker, 30);
+        vm.expectEmit(address(channels));
+        emit IChannels.ChannelFunded(payer, worker, session, 0, 12, 42);
+        channels.fundChannel(session, worker, 12);
+        vm.assertEq(token.balanceOf(payer), before - 42);
+        vm.assertEq(token.balanceOf(address(channels)), 42);
+        _is(channels.channelOf(payer, worker, session), 42, 0, 0, 0);
+    }
+
+    function test_fundChannel_refusesWhatFundRefuses() public {
+        vm.startPrank(payer);
+        vm.expectRevert(IChannels.ZeroAddress.selector);
+        channels.fundChannel(address(0), worker, 1);
+        vm.expectRevert(IChannels.ZeroAddress.selector);
+        channels.fundChannel(session, address(0), 1);
+        vm.expectRevert(IChannels.ZeroAmount.selector);
+        channels.fundChannel(session, worker, 0);
+        vm.expectRevert(abi.encodeWithSelector(IChannels.AmountTooLarge.selector, 1 << 96));
+        channels.fundChannel(session, worker, 1 << 96);
+        vm.expectRevert(abi.encodeWithSelector(IChannels.AmountTooLarge.selector, type(uint256).max));
+        channels.fundChannel(session, worker, type(uint256).max);
+        channels.fundChannel(session, worker, 1);
+        channels.requestClose(session, only(worker));
+        vm.expectRevert(abi.encodeWithSelector(IChannels.ChannelClosing.selector, worker, session));
+        channels.fundChannel(session, worker, 1);
+    }
+
+    function test_fundChannel_refusesATokenThatTakesAFee() public {
+        FeeToken taking = new FeeToken();
+        taking.mint(address(this), 1_000);
+        deploy(taking);
+        endow(payer, 1_000);
+        taking.charge(true);
+        vm.prank(payer);
+        vm.expectRevert(abi.encodeWithSelector(IChannels.TokenMismatch.selector, 200, 198));
+        channels.fundChannel(session, worker, 200);
+    }
+
+    function test_fundChannel_refusesAnAddressThatIsNoToken() public {
+        bytes memory failed = abi.encodeWithSelector(SafeERC20.SafeERC20FailedOperation.selector, stranger);
+        deploy(IERC20(stranger));
+        vm.prank(payer);
+        vm.expectRevert(failed);
+        channels.fundChannel(session, worker, 200);
+        // Nor one that fails, or that answers with less than a number.
+        vm.mockCallRevert(stranger, abi.encodeWithSelector(IERC20.balanceOf.selector), abi.encode(1));
+        vm.prank(payer);
+        vm.expectRevert(failed);
+        channels.fundChannel(session, worker, 200);
+        vm.mockCall(stranger, abi.encodeWithSelector(IERC20.balanceOf.selector), new bytes(31));
+        vm.prank(payer);
+        vm.expectRevert(failed);
+        channels.fundChannel(session, worker, 200);
     }
 
     function test_fund_refusesATokenThatTakesAFee() public {

@@ -110,6 +110,9 @@ class Channels(Contract):
         return bytes(await self._read("domainSeparator", block="latest"))
 
     def fund(self, session_key: str, channels: Sequence[Funding]) -> Call:
+        """A single channel takes the call that is cheaper for one; both have the same effects."""
+        if len(channels) == 1:
+            return self._build("fundChannel", session_key, channels[0].worker, channels[0].amount)
         return self._build("fund", session_key, list(channels))
 
     def request_close(self, session_key: str, workers: Sequence[str]) -> Call:

@@ -78,10 +78,14 @@ abstract contract Handler is Test {
         (address payer, address worker, address session, ) = _channel(seed);
         if (CHANNELS.channelOf(payer, worker, session).closingAt != 0) return;
         amount = uint96(bound(amount, 1, 1_000e18));
-        IChannels.Funding[] memory fundings = new IChannels.Funding[](1);
-        fundings[0] = IChannels.Funding(worker, amount);
         vm.prank(payer);
-        CHANNELS.fund(session, fundings);
+        if (seed & 1 == 0) {
+            CHANNELS.fundChannel(session, worker, amount);
+        } else {
+            IChannels.Funding[] memory fundings = new IChannels.Funding[](1);
+            fundings[0] = IChannels.Funding(worker, amount);
+            CHANNELS.fund(session, fundings);
+        }
         funded += amount;
         fundedInEpoch[_key(payer, worker, session)] += amount;
         ++calls;

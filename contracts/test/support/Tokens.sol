@@ -3,7 +3,13 @@ pragma solidity 0.8.37;
 
 import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
 
-/// @title Tokens that are not plain
+/// @title Tokens to compare ours with, and tokens that are not plain
+contract PlainToken is ERC20("Plain", "PLAIN") {
+    function mint(address to, uint256 amount) external {
+        _mint(to, amount);
+    }
+}
+
 contract FeeToken is ERC20("Fee", "FEE") {
     bool public charging;
 
