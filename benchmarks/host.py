@@ -69,6 +69,9 @@ class Directory:
     async def endpoint(self, worker: str) -> str:
         return self.endpoints[worker]
 
+    async def was_own_key(self, key: str) -> bool:
+        return key in self.hot_keys.values()
+
     async def is_verifier_key(self, verifier: str, key: str) -> bool:
         return False
 

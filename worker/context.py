@@ -26,4 +26,8 @@ class Context:
     voucher_seconds: float = 60.0
     link_seconds: float = 15.0
     channel_seconds: float = 5.0
+    chain_seconds: float = 5.0
+    """How long a question to the chain may take before work goes on without its answer."""
+    blind_seconds: float = 600.0
+    """How long a channel is served without news of it from the chain."""
     max_sessions: int = 16

@@ -1,9 +1,11 @@
 """The worker's view of the chain; answers that strangers could make it ask for often are kept for a moment."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
 from efedllm.chain.chain import Chain
+from efedllm.chain.channels import Channel
 from efedllm.chain.stake_registry import Role
 
 from .errors import SessionError
@@ -21,11 +23,19 @@ class ContractNetwork:
         self._kept: dict[tuple[str, str], tuple[float, str]] = {}
 
     async def channel(self, payer: str, session_key: str) -> ChannelState:
-        state = await self._chain.channels.channel_of(payer, self._worker, session_key)
-        return ChannelState(state.deposit, state.claimed, state.closing_at != 0, state.epoch)
+        """Two views of one moment: what came in counts once it is confirmed, what takes money out counts at once."""
+        confirmed_block = await self._chain.confirmed_block()
+        read = self._chain.channels.channel_of
+        confirmed, latest = await asyncio.gather(
+            read(payer, self._worker, session_key, confirmed_block), read(payer, self._worker, session_key)
+        )
+        return cautious(confirmed, latest)
 
     async def hot_key(self, worker: str) -> str:
         return await self._keep("hot", worker, self._chain.stakes.hot_key_of)
+
+    async def was_own_key(self, key: str) -> bool:
+        return await self._chain.stakes.ever_hot_key_of(self._worker, key)
 
     async def endpoint(self, worker: str) -> str:
         url = await self._keep("endpoint", worker, self._endpoint_of)
@@ -46,3 +56,15 @@ class ContractNetwork:
         if kept is None or kept[0] < now - KEEP_SECONDS:
             kept = self._kept[kind, worker] = (now, await ask(worker))
         return kept[1]
+
+
+def cautious(confirmed: Channel, latest: Channel) -> ChannelState:
+    """The channel with whatever is worse for the worker in the confirmed and in the latest state."""
+    deposit = min(confirmed.deposit, latest.deposit) if confirmed.epoch == latest.epoch else 0
+    return ChannelState(
+        deposit=deposit,
+        claimed=latest.claimed,
+        closing=bool(latest.closing_at or (confirmed.closing_at and confirmed.epoch == latest.epoch)),
+        epoch=latest.epoch,
+        unconfirmed=latest.deposit - deposit,
+    )

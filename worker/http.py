@@ -1,9 +1,8 @@
-"""The worker's port: session websocket, health, tokenizer, vouchers, and the data behind receipts for those entitled."""
+"""The worker's port: sessions, health, tokenizer, vouchers, and the data behind receipts for those entitled to it."""
 
 import asyncio
 import time
 
-import msgpack
 from aiohttp import web
 from eth_utils.address import to_checksum_address
 
@@ -11,6 +10,7 @@ from efedllm.errors import EfedllmError
 from efedllm.protocol import eip712
 from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.frames import MAX_FRAME_BYTES
+from efedllm.protocol.packing import pack
 from efedllm.protocol.records import Record, pack_leaves, unpack_fetch
 
 from .context import Context
@@ -97,7 +97,7 @@ def application(context: Context, service: Service, tokenizer: bytes) -> web.App
 
 
 def _packed(body: dict[str, object]) -> web.Response:
-    return web.Response(body=msgpack.packb(body), content_type="application/msgpack")
+    return web.Response(body=pack(body), content_type="application/msgpack")
 
 
 async def _read(request: web.Request, limit: int) -> bytes:

@@ -6,12 +6,16 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class ChannelState:
-    """A channel as the chain has it; amounts in base units."""
+    """A channel as the chain has it; amounts in base units.
+
+    `deposit` is what no reorganisation can take away any more, `unconfirmed` what was put in after that.
+    """
 
     deposit: int
     claimed: int
     closing: bool
     epoch: int
+    unconfirmed: int = 0
 
 
 class Network(Protocol):
@@ -22,6 +26,9 @@ class Network(Protocol):
 
     async def hot_key(self, worker: str) -> str:
         """Address whose signatures count for `worker` now; the zero address if it is not registered."""
+
+    async def was_own_key(self, key: str) -> bool:
+        """Whether signatures of `key` counted for this worker at any time."""
 
     async def endpoint(self, worker: str) -> str:
         """URL of a worker's service. Raises WorkerError if it offers none."""

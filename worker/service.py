@@ -8,6 +8,7 @@ import time
 
 import aiohttp
 
+from efedllm.chain.errors import ChainError
 from efedllm.errors import EfedllmError
 from efedllm.protocol.errors import RequestError
 from efedllm.protocol.messages import (
@@ -26,14 +27,15 @@ from efedllm.protocol.messages import (
     Payment,
     Signed,
 )
-from efedllm.protocol.vouchers import Book
 
-from .account import Account
+from .accounts import Accounts
 from .admission import admit
 from .context import Context
 from .errors import SessionError, StoreError
 from .links import check_link_up, dial, watch
+from .notices import Notices
 from .peer import Peer
+from .running import Running
 from .session import Session
 
 log = logging.getLogger("efedllm.worker")
@@ -46,24 +48,40 @@ LINGER_SECONDS = 5.0
 class Service:
     """`http` dials other workers; `sockets` enter through `serve`."""
 
-    def __init__(self, context: Context, http: aiohttp.ClientSession) -> None:
+    def __init__(self, context: Context, http: aiohttp.ClientSession, notices: Notices | None = None) -> None:
+        self.accounts = Accounts(context)
+        self.objection: str | None = None
+        """Why no request is served now, as the chain has it; running ones end as they would."""
+        self.notices = notices or Notices()
         self._context, self._http = context, http
-        self._sessions: dict[bytes, Session] = {}
-        self._linked: dict[bytes, asyncio.Future[None]] = {}
-        self._arrivals: dict[bytes, asyncio.Event] = {}
-        self._accounts: dict[tuple[str, str, int], Account] = {}
-        self._running: set[asyncio.Task[None]] = set()
+        self._running = Running()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
     @property
     def session_count(self) -> int:
-        return len(self._sessions)
+        return len(self._running)
 
     async def drain(self, grace_seconds: float) -> None:
         """Accept nothing new, and give running sessions time to end."""
         self._draining = True
-        if self._running:
-            await asyncio.wait(self._running, timeout=grace_seconds)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_seconds)
+
+    def explain(self, error: EfedllmError) -> tuple[str, str]:
+        """Code and message for the other side. What concerns the chain or the disk is told to the operator only: it may
+        name an endpoint with its key, or a path."""
+        match error:
+            case SessionError():
+                return error.code, str(error)
+            case ChainError():
+                self.notices.warn("chain", str(error))
+                return "busy", "this worker cannot ask the chain now: try again later"
+            case StoreError():
+                self.notices.warn("disk", f"{error}; until then nothing is signed or acknowledged")
+                return "internal", "this worker cannot keep what it would sign: choose another path"
+            case _:
+                return "request", str(error)
 
     async def serve(self, peer: Peer) -> None:
         """One accepted websocket, from challenge to close. Errors are told to the other side in one line."""
@@ -84,10 +102,8 @@ class Service:
                     raise SessionError("request", "the first message must open a request or a link")
         except TimeoutError:
             await _tell(peer, Failure(request_id, "request", f"nothing came for {FIRST_MESSAGE_SECONDS:g} s"))
-        except SessionError as error:
-            await _tell(peer, Failure(request_id, error.code, str(error)))
         except EfedllmError as error:
-            await _tell(peer, Failure(request_id, "request", str(error)))
+            await _tell(peer, Failure(request_id, *self.explain(error)))
         except ConnectionError:
             return
 
@@ -96,8 +112,8 @@ class Service:
     async def _serve_client(self, peer: Peer, message: Open) -> None:
         session = await self._open(peer, message)
         run = asyncio.create_task(self._run(session))
-        self._running.add(run)
-        run.add_done_callback(self._running.discard)
+        self._tasks.add(run)
+        run.add_done_callback(self._tasks.discard)
         try:
             account = session.till.account
             await peer.send(Opened(message.request_id, account.book.epoch, account.book.total, session.till.window))
@@ -118,11 +134,13 @@ class Service:
         context = self._context
         if self._draining:
             raise SessionError("draining", "this worker is shutting down: choose another path")
-        if len(self._sessions) >= context.max_sessions:
+        if self.objection is not None:
+            raise SessionError("draining", "this worker does not take requests now: choose another path")
+        if len(self._running) >= context.max_sessions:
             raise SessionError("busy", f"this worker serves {context.max_sessions} sessions already: try again later")
         admitted = admit(context.offer, context.domain, message, int(time.time()))
         request = message.request
-        account = await self._account(request.payer, admitted.session_key)
+        account = await self.accounts.to_serve(request.payer, admitted.session_key)
         session = Session(context, message.request_id, request, message.prompt, admitted, account, peer)
         account.check_openable(session.till.needed_to_open())
         begin = context.store.begin_request
@@ -139,23 +157,9 @@ class Service:
         )
         if not new:
             raise RequestError("this request was served before: sign a new one with another nonce")
-        self._sessions[message.request_id] = session
-        self._linked[message.request_id] = asyncio.get_running_loop().create_future()
-        if event := self._arrivals.pop(message.request_id, None):
-            event.set()
+        self.notices.over("disk")
+        self._running.add(session)
         return session
-
-    async def _account(self, payer: str, session_key: str) -> Account:
-        state = await self._context.network.channel(payer, session_key)
-        key = (payer, session_key, state.epoch)
-        if key not in self._accounts:
-            if state.deposit == 0:  # strangers leave no trace
-                return Account(session_key, Book(payer, self._context.offer.worker, state.epoch), state)
-            worker = self._context.offer.worker
-            book = await asyncio.to_thread(self._context.store.book, payer, session_key, worker, state.epoch)
-            self._accounts.setdefault(key, Account(session_key, book, state))
-        self._accounts[key].state = state
-        return self._accounts[key]
 
     async def _run(self, session: Session) -> None:
         """Link the path, serve, and leave nothing behind. Never raises: whatever ends a session is told and logged."""
@@ -164,10 +168,8 @@ class Service:
         try:
             watchers = await self._link(session)
             await _run_while_linked(session, watchers)
-        except SessionError as error:
-            failure = (error.code, str(error))
         except EfedllmError as error:
-            failure = ("request", str(error))
+            failure = self.explain(error)
         except ConnectionError as error:
             failure = ("path", f"a link of the path broke: {error}")
         except Exception:
@@ -184,10 +186,7 @@ class Service:
             await session.fail(*failure)
         for watcher in watchers:
             watcher.cancel()
-        self._sessions.pop(session.request_id, None)
-        linked = self._linked.pop(session.request_id)
-        if not linked.done():
-            linked.cancel()
+        self._running.remove(session)
         while not session.inbox.empty():  # lets a reader go that waits for room
             session.inbox.get_nowait()
         for link in (session.downstream, session.token_link, *(session.upstream_peers if failure else [])):
@@ -198,7 +197,7 @@ class Service:
                 self._context.store.end_request, session.request_id, "failed" if failure else "done"
             )
         except StoreError as error:
-            log.error("%s", error)
+            self.explain(error)  # a restart finds the request open, and marks it
 
     # links
 
@@ -214,18 +213,18 @@ class Service:
             )
         else:
             return []
-        self._linked[session.request_id].set_result(None)
+        self._running.set_linked(session)
         return [asyncio.create_task(watch(link))]
 
     async def _serve_link(self, peer: Peer, message: LinkUp, challenge: bytes) -> None:
-        session = await self._session_of(message.request_id)
+        session = await self._running.find(message.request_id, self._context.link_seconds)
         await check_link_up(self._context, session.request, message, challenge)
         if session.upstream_peers:
             raise SessionError("link", "this link stands already")
         session.upstream_peers.append(peer)
         if message.role == ROLE_ROWS:
             # Answering only behind the own link means that the first worker starts once the whole path stands.
-            await self._until_linked(message.request_id)
+            await self._running.until_linked(message.request_id, self._context.link_seconds)
         await peer.send(Linked(message.request_id))
         reason = "the link to the worker before this one broke"
         try:
@@ -238,34 +237,12 @@ class Service:
                 else:
                     await session.inbox.put(received)
         except EfedllmError as error:
-            reason = str(error)
+            reason = self.explain(error)[1]
             raise
         finally:
             session.on_upstream_lost(reason)
             with contextlib.suppress(asyncio.QueueFull):
                 session.inbox.put_nowait(None)
-
-    async def _until_linked(self, request_id: bytes) -> None:
-        try:
-            async with asyncio.timeout(self._context.link_seconds):
-                await asyncio.shield(self._linked[request_id])
-        except (TimeoutError, KeyError, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and request_id in self._linked:
-                raise
-            raise SessionError("link", "the rest of the path could not be linked") from error
-
-    async def _session_of(self, request_id: bytes) -> Session:
-        """The session of a request; a link may arrive a moment before the client's open."""
-        if request_id not in self._sessions:
-            event = self._arrivals.setdefault(request_id, asyncio.Event())
-            try:
-                await asyncio.wait_for(event.wait(), self._context.link_seconds)
-            except TimeoutError as error:
-                self._arrivals.pop(request_id, None)
-                raise SessionError("link", "this request was not opened here by its client") from error
-        if request_id not in self._sessions:
-            raise SessionError("link", "this request has ended here")
-        return self._sessions[request_id]
 
 
 async def _receive_while(peer: Peer, run: asyncio.Task[None]) -> Message | None:

@@ -60,8 +60,7 @@ class Till:
             if signer != self.account.session_key:
                 raise SessionError("voucher", f"the voucher is signed by {signer}, not by the channel's session key")
             leaf, replaces = accept(book, message.voucher, receipt, message.receipt_digest)
-            if leaf.after > (deposit := self.account.state.deposit):
-                raise SessionError("voucher", f"voucher.total {leaf.after} exceeds the deposit of {deposit}")
+            self.account.check_covers(leaf.after)
             index = len(book.leaves) - (1 if replaces else 0)
             keep = self._context.store.keep_voucher
             await asyncio.to_thread(keep, signer, leaf, index, message.voucher, message.signature)
@@ -81,8 +80,7 @@ class Till:
             elif refreshed:
                 raise SessionError("channel", "the deposit is used up: top the channel up and ask again")
             else:
-                book = self.account.book
-                self.account.state = await self._context.network.channel(book.payer, self.account.session_key)
+                await self._refresh()
                 refreshed = True
 
     async def settle(self) -> None:
@@ -97,11 +95,23 @@ class Till:
             try:
                 state = await self._context.network.channel(self.account.book.payer, self.account.session_key)
             except ChainError as error:
-                log.warning("request %s: %s", self._request_id.hex()[:16], error)
+                log.debug("request %s: %s", self._request_id.hex()[:16], error)
                 continue
             if state.closing or state.epoch != self.account.book.epoch:
                 raise SessionError("channel", "the channel is closing: open another one")
-            self.account.state = state
+            self.account.update(state)
+
+    async def _refresh(self) -> None:
+        """The deposit may have grown."""
+        try:
+            async with asyncio.timeout(self._context.chain_seconds):
+                state = await self._context.network.channel(self.account.book.payer, self.account.session_key)
+        except (ChainError, TimeoutError) as error:
+            raise SessionError(
+                "channel", "the deposit is used up, and the chain cannot be asked for more now: try again later"
+            ) from error
+        if state.epoch == self.account.book.epoch:
+            self.account.update(state)
 
     async def _await_credit(self) -> None:
         self._credit.clear()

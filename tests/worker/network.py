@@ -40,6 +40,7 @@ class MemoryChain:
     hot_keys: dict[str, str] = field(default_factory=dict)
     endpoints: dict[str, str] = field(default_factory=dict)
     verifiers: dict[str, str] = field(default_factory=dict)
+    old_keys: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -52,6 +53,9 @@ class MemoryNetwork:
 
     async def hot_key(self, worker: str) -> str:
         return self.chain.hot_keys[worker]
+
+    async def was_own_key(self, key: str) -> bool:
+        return key in self.chain.old_keys.get(self.worker, ()) or key == self.chain.hot_keys[self.worker]
 
     async def endpoint(self, worker: str) -> str:
         return self.chain.endpoints[worker]
@@ -69,6 +73,12 @@ class RunningWorker:
     store: Store
     url: str
     hop: Hop
+    stack: AsyncExitStack
+
+    async def stop(self) -> None:
+        """End it at once, and let others open its store."""
+        await self.stack.aclose()
+        self.store.close()
 
 
 class WorkerGroup:
@@ -82,7 +92,8 @@ class WorkerGroup:
 
     async def __aenter__(self) -> Self:
         for start, end in self.ranges:
-            self.workers.append(await self._start(start, end))
+            address, hot_key = Account.create().address, Account.create()
+            self.workers.append(await self._start(start, end, address, hot_key, self.data / f"{address}.sqlite"))
         return self
 
     async def __aexit__(
@@ -90,16 +101,26 @@ class WorkerGroup:
     ) -> None:
         await self._stack.aclose()
 
-    async def _start(self, start: int, end: int) -> RunningWorker:
-        address, hot_key = Account.create().address, Account.create()
+    async def restart(self, worker: RunningWorker, store: Path) -> RunningWorker:
+        """Stop a worker, and let another one with its keys take its place, that starts from `store`."""
+        await worker.stop()
+        again = await self._start(worker.hop.start, worker.hop.end, worker.address, worker.hot_key, store)
+        self.workers[self.workers.index(worker)] = again
+        return again
+
+    async def _start(self, start: int, end: int, address: str, hot_key: LocalAccount, path: Path) -> RunningWorker:
+        stack = await self._stack.enter_async_context(AsyncExitStack())
         shard = Shard(load(self.folder, start, end), select("exact"))
         d = shard.dimensions
         limits = ModelLimits(MODEL_ID, d.layers, d.vocab, d.context)
-        store = Store(self.data / f"{address}.sqlite")
+        store = Store(path)
+        store.interrupt_open()
+        engine = Engine(shard, 4)
+        stack.callback(engine.close)
         context = Context(
             offer=Offer(address, limits, start, end, PROMPT_PRICE, TOKEN_PRICE),
             domain=DOMAIN,
-            engine=Engine(shard, 4),
+            engine=engine,
             store=store,
             network=MemoryNetwork(self.chain, address),
             hot_key=hot_key,
@@ -107,18 +128,18 @@ class WorkerGroup:
             credit_tokens=CREDIT_TOKENS,
             **{"stall_seconds": 5.0, "voucher_seconds": 2.0, "link_seconds": 3.0, **self.changes},
         )
-        http = await self._stack.enter_async_context(aiohttp.ClientSession())
+        http = await stack.enter_async_context(aiohttp.ClientSession())
         service = Service(context, http)
         runner = web.AppRunner(application(context, service, b"tokenizer"), shutdown_timeout=0.1)
         await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         self.chain.hot_keys[address] = hot_key.address
         self.chain.endpoints[address] = url
         hop = Hop(address, start, end, PROMPT_PRICE, TOKEN_PRICE)
-        return RunningWorker(address, hot_key, context, service, store, url, hop)
+        return RunningWorker(address, hot_key, context, service, store, url, hop, stack)
 
     def open_channels(self, payer: str, session_key: str, deposit: int = 10**6) -> None:
         for worker in self.workers:

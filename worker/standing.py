@@ -1,0 +1,63 @@
+"""Whether this worker may serve: registered, staked, not jailed, and with the hot key that counts."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from efedllm.chain.chain import Chain
+from efedllm.chain.errors import ChainError
+from efedllm.chain.stake_registry import Participant, Role
+
+from .errors import StartError
+from .notices import Notices
+from .service import Service
+
+
+def objection(participant: Participant, cold: str, hot: str, counting: str) -> str | None:
+    """Why no request may be served now; None if nothing stands against it. `counting`: the key whose signatures do."""
+    if participant.role is not Role.WORKER:
+        return f"{cold} is not registered as a worker: run `efedllm stake AMOUNT` first"
+    if participant.jailed:
+        return f"{cold} is jailed for a proven fault: it cannot serve any more"
+    if participant.stake == 0:
+        return f"{cold} has no stake: run `efedllm stake AMOUNT` first"
+    if hot == counting:
+        return None
+    if hot == participant.next_hot_key:
+        when = datetime.fromtimestamp(participant.next_hot_key_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return f"the hot key {hot} counts from {when} on: no requests until then"
+    return f"the hot key {hot} is not the registered one, {counting}: use that data directory"
+
+
+async def read_objection(chain: Chain, cold: str, hot: str) -> tuple[str | None, bool]:
+    """The objection in the latest state, and whether it goes away by waiting. Raises ChainError."""
+    participant, counting = await asyncio.gather(chain.stakes.participant_of(cold), chain.stakes.hot_key_of(cold))
+    found = objection(participant, cold, hot, counting)
+    return found, found is not None and hot == participant.next_hot_key and objection(
+        participant, cold, hot, hot
+    ) is None
+
+
+async def check_standing(chain: Chain, cold: str, hot: str) -> None:
+    """At the start: raises StartError for what waiting does not put right."""
+    found, passes = await read_objection(chain, cold, hot)
+    if found is not None and not passes:
+        raise StartError(found)
+
+
+async def watch_standing(
+    chain: Chain, cold: str, hot: str, service: Service, notices: Notices, poll_seconds: float
+) -> None:
+    """While serving: requests stop where the chain says so, and go on where it says so again (after a reorganisation,
+    or once a new hot key counts). Never returns."""
+    while True:
+        try:
+            found, _ = await read_objection(chain, cold, hot)
+        except ChainError:
+            pass  # whoever needs the chain for more than this says so
+        else:
+            service.objection = found
+            if found is None:
+                notices.over("standing")
+            else:
+                notices.warn("standing", f"{found}; no new requests are taken")
+        await asyncio.sleep(poll_seconds)
