@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from efedllm.model.shard import Shard
 
-    from .program import Options
+    from .options import Options
 
 
 def add_parser(subparsers: "_SubParsersAction[ArgumentParser]") -> None:
@@ -40,6 +40,21 @@ def add_parser(subparsers: "_SubParsersAction[ArgumentParser]") -> None:
     parser.add_argument("--threads", type=int, default=1, help="compute threads (default: 1)")
     parser.add_argument("--sessions", type=int, default=8, help="requests served at a time (default: 8)")
     parser.add_argument("--grace", type=float, default=30.0, metavar="SECONDS", help="time to finish on SIGTERM")
+    parser.add_argument("--no-claims", action="store_true", help="leave claiming and releasing to `efedllm claim`")
+    parser.add_argument(
+        "--claim-within",
+        type=seconds,
+        default=86_400,
+        metavar="SECONDS",
+        help="vouchers are claimed when the gas is at most 5 %% of their value, or they are worth the gas and this old "
+        "(default: 86400), or their channel is closing",
+    )
+    parser.add_argument(
+        "--gas-value",
+        default="1000",
+        metavar="TOKENS",
+        help="what one whole coin of the chain is worth, to compare gas with vouchers (default: 1000)",
+    )
     parser.add_argument("--log-json", action="store_true", help="one JSON object per log line")
     parser.set_defaults(run=run)
 
@@ -56,9 +71,16 @@ def layer_range(text: str) -> tuple[int, int | None]:
     return parsed
 
 
+def seconds(text: str) -> int:
+    """A duration."""
+    if not text.isascii() or not text.isdigit():
+        raise ArgumentTypeError(f"{text!r} is no number of seconds such as 3600")
+    return int(text)
+
+
 def options(arguments: Namespace) -> "Options":
     """What was asked for, with the password that opens the keys."""
-    from .program import Options
+    from .options import Options
 
     start, end = arguments.layers
     return Options(
@@ -79,6 +101,10 @@ def options(arguments: Namespace) -> "Options":
         threads=arguments.threads,
         sessions=arguments.sessions,
         grace_seconds=arguments.grace,
+        claims=not arguments.no_claims,
+        claim_within=arguments.claim_within,
+        gas_value=arguments.gas_value,
+        max_gas_price=arguments.max_gas_price,
     )
 
 

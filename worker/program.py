@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -16,17 +15,24 @@ from eth_account.signers.local import LocalAccount
 
 from efedllm.chain.amounts import format_amount, parse_amount
 from efedllm.chain.chain import Chain
+from efedllm.chain.errors import ChainError, ChainUnreachable, GasTooDear, NotMined
 from efedllm.chain.keys import KeyRole, KeyStore
-from efedllm.chain.stake_registry import Participant, Role, Service
+from efedllm.chain.stake_registry import Service
+from efedllm.chain.transactions import Sender
 from efedllm.protocol.model_spec import model_id
 from efedllm.protocol.requests import ModelLimits
 
 from .admission import Offer
+from .collector import Collector
 from .context import Context
 from .contracts import ContractNetwork
 from .errors import StartError
+from .holdings import HoldingsReader
 from .http import application
+from .notices import Announce, Notices
+from .options import Options, rules
 from .service import Service as Sessions
+from .standing import check_standing, watch_standing
 from .store import Store, store_path
 
 if TYPE_CHECKING:
@@ -34,31 +40,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("efedllm.worker")
 
-Announce = Callable[[str, dict[str, object]], None]
-"""Tells the operator one line, and machines the same as a map."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the operator chose; prices in whole payment tokens as typed, times in seconds; `end` None: to the last."""
-
-    model: Path
-    start: int
-    end: int | None
-    data_dir: Path
-    rpc: str
-    deployment: Path | None
-    password: str
-    host: str
-    port: int
-    endpoint: str | None
-    prompt_price: str
-    token_price: str
-    backend: str | None
-    device: str
-    threads: int
-    sessions: int
-    grace_seconds: float
+TAKE_KEY_SECONDS = 10.0
+"""How long the start waits for transactions of an earlier process to settle."""
+MIN_BLIND_SECONDS = 600.0
+"""Channels are served without news from the chain for half of the withdrawal delay; on chains whose delays are for
+playing, for this long."""
 
 
 def load_shard(options: Options, end: int) -> "Shard":
@@ -78,7 +64,6 @@ async def run(options: Options, announce: Announce, load: Callable[[Options, int
     """Serve until SIGTERM or SIGINT. Raises StartError, ChainError, ModelError or NumericsError if it cannot start."""
     from efedllm.model.load import read_manifest
     from efedllm.model.spec import model_spec
-    from efedllm.model.tokenizer_files import read_tokenizer_files
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -89,60 +74,103 @@ async def run(options: Options, announce: Announce, load: Callable[[Options, int
     manifest = read_manifest(options.model)
     end = manifest.dimensions.layers if options.end is None else options.end
     identity = model_id(model_spec(manifest))
-    async with await Chain.connect(options.rpc, options.deployment) as chain, AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        connecting = Chain.connect(options.rpc, options.deployment, max_fee_wei=options.max_gas_price)
+        chain = await stack.enter_async_context(await connecting)
         if not await chain.models.is_registered(identity):
             raise StartError(
                 f"model {manifest.name} is not registered here: run `efedllm model register {options.model}`"
             )
-        _check_participant(await chain.stakes.participant_of(cold), cold, hot.address)
+        await check_standing(chain, cold, hot.address)
         store = Store(store_path(options.data_dir, chain.deployment.chain_id, chain.deployment.contracts.channels))
         stack.callback(store.close)
         if interrupted := store.interrupt_open():
             log.info("%d requests were interrupted when this worker last ended", interrupted)
+        sender = chain.sender(hot)
+        settling = await _take_key(sender)
+        stack.callback(settling.cancel)
         shard = await asyncio.to_thread(load, options, end)
         d = manifest.dimensions
         limits = ModelLimits(identity, d.layers, d.vocab, d.context)
         decimals = chain.deployment.token_decimals
         prices = parse_amount(options.prompt_price, decimals), parse_amount(options.token_price, decimals)
-        offer = Offer(cold, limits, options.start, end, *prices)
-        context = _context(options, chain, offer, store, shard, hot)
-        files = {name: bytes(data) for name, data in read_tokenizer_files(options.model).items()}
-        tokenizer: bytes = msgpack.packb({"files": files, "stop_ids": list(manifest.stop_ids)})
-        async with aiohttp.ClientSession() as http:
-            sessions = Sessions(context, http)
-            runner = web.AppRunner(application(context, sessions, tokenizer), access_log=None)
-            await runner.setup()
-            site = web.TCPSite(runner, options.host, options.port)
-            await site.start()
-            try:
-                port = runner.addresses[0][1]
-                endpoint = options.endpoint or f"http://{options.host}:{port}"
-                service = Service(identity, options.start, end, *prices, endpoint)
-                if await chain.stakes.service_of(cold) != service:
-                    owner = keys.load(KeyRole.COLD, options.password)
-                    await chain.sender(owner).send(chain.stakes.update_service(service))
-                announce(
-                    f"worker {cold} serves layers {options.start}:{end} of {manifest.name} at {endpoint}",
-                    {"event": "serving", "worker": cold, "layers": [options.start, end], "endpoint": endpoint},
-                )
-                await stop.wait()
-                announce("ending: no new requests; running ones may finish", {"event": "draining"})
-                await sessions.drain(options.grace_seconds)
-            finally:
-                await runner.cleanup()
-                context.engine.close()
+        context = _context(options, chain, Offer(cold, limits, options.start, end, *prices), store, shard, hot)
+        stack.callback(context.engine.close)
+        notices = Notices(announce)
+        sessions = Sessions(context, await stack.enter_async_context(aiohttp.ClientSession()), notices)
+        port = await _listen(options, manifest.stop_ids, context, sessions, stack)
+        endpoint = options.endpoint or f"http://{options.host}:{port}"
+        await _register(chain, keys, options.password, Service(identity, options.start, end, *prices, endpoint))
+        announce(
+            f"worker {cold} serves layers {options.start}:{end} of {manifest.name} at {endpoint}",
+            {"event": "serving", "worker": cold, "layers": [options.start, end], "endpoint": endpoint},
+        )
+        poll = max(1.0, min(10.0, chain.deployment.parameters.hot_key_delay_seconds / 2))
+        watching = _start(watch_standing(chain, cold, hot.address, sessions, notices, poll))
+        stack.callback(watching.cancel)
+        ending = asyncio.Event()
+        collector = Collector(chain, cold, store, sender, rules(options, chain.deployment), notices)
+        collecting = _start(collector.run(ending)) if options.claims else None
+        await stop.wait()
+        announce("ending: no new requests; running ones may finish", {"event": "draining"})
+        deadline = time.monotonic() + options.grace_seconds
+        await sessions.drain(options.grace_seconds)
+        ending.set()
+        if collecting is not None:
+            await asyncio.wait({collecting}, timeout=max(1.0, deadline - time.monotonic()))
+            collecting.cancel()
         await _tell_owed(chain, cold, store, announce)
 
 
-def _check_participant(participant: Participant, cold: str, hot: str) -> None:
-    if participant.role is not Role.WORKER:
-        raise StartError(f"{cold} is not registered as a worker: run `efedllm stake AMOUNT` first")
-    if participant.jailed:
-        raise StartError(f"{cold} is jailed for a proven fault: it cannot serve any more")
-    if participant.stake == 0:
-        raise StartError(f"{cold} has no stake: run `efedllm stake AMOUNT` first")
-    if hot not in (participant.hot_key, participant.next_hot_key):
-        raise StartError(f"the hot key {hot} is not the registered one, {participant.hot_key}: use that data directory")
+async def _take_key(sender: Sender) -> asyncio.Task[bool]:
+    """Makes the hot key this program's, and finds out what became of transactions that an earlier process left.
+
+    Where that takes long, it goes on in the task that is returned, and serving need not wait for it. Raises KeyInUse if
+    another program sends with the key, ChainError.
+    """
+    settling = asyncio.create_task(sender.settle())
+    await asyncio.wait({settling}, timeout=TAKE_KEY_SECONDS)
+    if settling.done():
+        try:
+            settling.result()
+        except (ChainUnreachable, GasTooDear, NotMined) as error:
+            log.warning("an earlier transaction is still under way: %s", error)
+    return settling
+
+
+async def _listen(
+    options: Options, stop_ids: Sequence[int], context: Context, sessions: Sessions, stack: AsyncExitStack
+) -> int:
+    """Open the port until `stack` ends; returns its number."""
+    from efedllm.model.tokenizer_files import read_tokenizer_files
+
+    files = {name: bytes(data) for name, data in read_tokenizer_files(options.model).items()}
+    tokenizer: bytes = msgpack.packb({"files": files, "stop_ids": list(stop_ids)})
+    runner = web.AppRunner(application(context, sessions, tokenizer), access_log=None)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, options.host, options.port).start()
+    port: int = runner.addresses[0][1]
+    return port
+
+
+async def _register(chain: Chain, keys: KeyStore, password: str, service: Service) -> None:
+    """What is offered, on the chain. The cold key is in use for this moment only."""
+    if await chain.stakes.service_of(keys.find(KeyRole.COLD).address) != service:
+        with chain.sender(keys.load(KeyRole.COLD, password)) as owner:
+            await owner.send(chain.stakes.update_service(service))
+
+
+def _start(work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+    """A task beside the serving, whose defects are not lost."""
+    task = asyncio.create_task(work)
+
+    def report(ended: asyncio.Task[None]) -> None:
+        if not ended.cancelled() and (error := ended.exception()) is not None:
+            log.error("a defect of this program", exc_info=error)
+
+    task.add_done_callback(report)
+    return task
 
 
 def _context(options: Options, chain: Chain, offer: Offer, store: Store, shard: "Shard", hot: LocalAccount) -> Context:
@@ -157,22 +185,24 @@ def _context(options: Options, chain: Chain, offer: Offer, store: Store, shard: 
         hot_key=hot,
         hidden=shard.dimensions.hidden,
         credit_tokens=chain.deployment.parameters.credit_tokens,
+        blind_seconds=max(MIN_BLIND_SECONDS, chain.deployment.parameters.withdrawal_delay_seconds / 2),
         max_sessions=options.sessions,
     )
 
 
 async def _tell_owed(chain: Chain, cold: str, store: Store, announce: Announce) -> None:
     """What clients signed for and was not claimed yet."""
-    owed = channels = 0
-    for held in store.best_vouchers():
-        state = await chain.channels.channel_of(held.payer, cold, held.session_key)
-        if state.epoch == held.voucher.epoch and held.voucher.total > state.claimed:
-            owed += min(held.voucher.total, state.deposit) - state.claimed
-            channels += 1
+    advice = "; collect it with `efedllm claim`"
+    try:
+        holdings = await HoldingsReader(chain, cold, store).read()
+    except ChainError as error:
+        announce(f"ended: what is owed cannot be said ({error}){advice}", {"event": "ended", "owed": None})
+        return
+    credits = holdings.situation.credits
+    owed = sum(credit.value for credit in credits)
     deployment = chain.deployment
     amount = format_amount(owed, deployment.token_decimals)
-    advice = "; collect it with `efedllm claim`" if owed else ""
     announce(
-        f"ended: {amount} {deployment.token_symbol} owed by {channels} channels{advice}",
-        {"event": "ended", "owed": str(owed), "channels": channels},
+        f"ended: {amount} {deployment.token_symbol} owed by {len(credits)} channels{advice if owed else ''}",
+        {"event": "ended", "owed": str(owed), "channels": len(credits)},
     )
