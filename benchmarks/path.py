@@ -16,6 +16,7 @@ from typing import Self
 import aiohttp
 
 from efedllm.chain.participants import Offer
+from efedllm.client.errors import StoreError
 from efedllm.client.job import Job, Timeouts
 from efedllm.client.network import ChannelState, Token, Top
 from efedllm.client.payments import Payments
@@ -26,6 +27,7 @@ from efedllm.client.store import Store
 from efedllm.protocol.eip712 import Domain
 from efedllm.protocol.model_spec import ModelSpec
 from efedllm.protocol.records import Record
+from efedllm.storage.witness import Witness
 
 from .host import Computed, Directory, Model, Started, Task, serve
 from .requests import DEPOSIT, DOMAIN, EPOCH, MODEL_ID, PROMPT_PRICE, TOKEN_PRICE, Payer, hop
@@ -102,7 +104,10 @@ class Path:
         self._store = Store(self._data / "client.sqlite")
         self._stack.callback(self._store.close)
         self._network = MemoryNetwork(self._payer.account.address, directory)
-        self._payments = Payments(self._network, self._store, self._payer.session)
+        key = self._payer.session.address
+        witness = Witness(DOMAIN.chain_id, DOMAIN.verifying_contract, key, StoreError, self._data)
+        self._stack.callback(witness.close)
+        self._payments = Payments(self._network, self._store, witness, self._payer.session)
         reader = Reader(self._payer.account.address, self._payer.session)
         self._records = await self._stack.enter_async_context(RecordSource(DOMAIN, reader))
 

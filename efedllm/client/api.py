@@ -20,12 +20,12 @@ from efedllm.chain.deployment import Deployment
 from efedllm.chain.keys import KeyRole, KeyStore
 from efedllm.chain.participants import Offer
 from efedllm.client.contracts import ContractNetwork
-from efedllm.client.errors import ClientError, ModelError, RoutingError, WorkerFailed
+from efedllm.client.errors import ClientError, ModelError, OldCopy, RoutingError, StoreError, Violation, WorkerFailed
 from efedllm.client.generation import Generation, Running
 from efedllm.client.job import Job, Timeouts
 from efedllm.client.model_files import ModelFiles, model_files
 from efedllm.client.network import Network
-from efedllm.client.payments import Payments
+from efedllm.client.payments import CLOSING, Payments
 from efedllm.client.peer import UNREACHABLE
 from efedllm.client.routing import Route, cheapest
 from efedllm.client.sampling import sampling_of, seed_of, stop_ids_of
@@ -36,12 +36,13 @@ from efedllm.protocol import eip712
 from efedllm.protocol.model_spec import ModelSpec
 from efedllm.protocol.objects import KIND_INFERENCE, Request, Sampling
 from efedllm.protocol.requests import ModelLimits, check_prompt, check_request, prompt_root
+from efedllm.storage.witness import Witness
 
 DEFAULT_MAX_TOKENS = 256
 EXPIRY_SECONDS = 600
 ATTEMPTS = 4
 """Paths that are tried before a request is given up; nothing is owed for those that do not begin."""
-TRY_ELSEWHERE = frozenset({UNREACHABLE, "silent", "busy", "draining", "internal", "closed"})
+TRY_ELSEWHERE = frozenset({UNREACHABLE, "silent", "busy", "draining", "internal", "closed", CLOSING})
 TRY_AGAIN = frozenset({"channel", "epoch"})
 """A worker behind another node may not have seen yet that its channel was funded."""
 TRY_AGAIN_SECONDS = 1.0
@@ -127,7 +128,14 @@ class Client:
             self._store = await asyncio.to_thread(Store, path)
             self._stack.callback(self._store.close)
             spending = self._spending
-            self._payments = Payments(self._network, self._store, self._signer, spending.deposit, spending.budget)
+            session_key = str(self._signer.address)
+            witness = await asyncio.to_thread(
+                Witness, domain.chain_id, domain.verifying_contract, session_key, StoreError
+            )
+            self._stack.callback(witness.close)
+            self._payments = Payments(
+                self._network, self._store, witness, self._signer, spending.deposit, spending.budget
+            )
             self._http = await self._stack.enter_async_context(aiohttp.ClientSession())
         except BaseException:
             await self._stack.aclose()
@@ -187,7 +195,7 @@ class Client:
         room = model.spec.context + 1 - len(prompt)
         max_tokens = min(DEFAULT_MAX_TOKENS, max(room, 1)) if ask.max_tokens is None else ask.max_tokens
         avoid: set[str] = set()
-        failure: WorkerFailed | None = None
+        failure: ClientError | None = None
         for _ in range(ATTEMPTS):
             try:
                 route = cheapest(
@@ -205,6 +213,9 @@ class Client:
                     avoid.add(error.worker)
                 else:
                     raise
+            except (OldCopy, Violation) as error:  # nothing was signed for it
+                failure = error
+                avoid.add(error.worker)
         assert failure is not None
         raise failure
 

@@ -6,7 +6,8 @@ EfedllmError
     ├── ModelError           no such model, or its tokenizer cannot be had
     │   └── TokenizerError   bytes that are no tokenizer, or do not have the hash that the model commits to
     ├── FundingError         a channel that cannot carry the request
-    ├── StoreError           the disk refuses, another program holds the store, or it does not fit what a worker holds
+    ├── StoreError           the disk refuses, or another program holds the store
+    │   └── OldCopy          the store knows less than was signed; nothing more is signed for `worker` in this epoch
     ├── WorkerFailed         a worker refused, broke off or fell silent; `worker` is its address
     └── Violation            a worker broke the protocol; `worker` is its address, and nobody from it on is paid further
 """
@@ -36,6 +37,14 @@ class FundingError(ClientError):
 
 class StoreError(ClientError):
     """Nothing may be signed, because it could not be kept."""
+
+
+class OldCopy(StoreError):
+    """A data directory that was put back from a backup, and could not be brought up to date."""
+
+    def __init__(self, worker: str, message: str) -> None:
+        super().__init__(message)
+        self.worker = worker
 
 
 class WorkerFailed(ClientError):

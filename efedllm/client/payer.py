@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
+from efedllm.client.channel import Channel
 from efedllm.client.checking import Approved
 from efedllm.client.errors import Violation, WorkerFailed
-from efedllm.client.payments import Channel
 from efedllm.client.peer import Peer
 from efedllm.client.store import SentVoucher
 from efedllm.errors import EfedllmError

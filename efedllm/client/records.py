@@ -9,6 +9,7 @@ import aiohttp
 from eth_account.signers.local import LocalAccount
 
 from efedllm.client.errors import ClientError
+from efedllm.errors import on_one_line
 from efedllm.protocol import eip712
 from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.objects import Fetch
@@ -23,6 +24,11 @@ _TIMEOUT = aiohttp.ClientTimeout(total=120, sock_connect=10, sock_read=30)
 
 class Unanswered(ClientError):
     """A worker did not hand out what it was asked for: no answer, a refusal, or bytes that are no answer."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        """`status`: of the HTTP answer, where there was one."""
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -71,19 +77,26 @@ class RecordSource:
 
     async def _ask(self, method: str, endpoint: str, path: str, body: bytes | None, limit: int) -> bytes:
         assert self._http is not None, "used inside `async with`"
-        if not endpoint.startswith(("http://", "https://")):
-            raise Unanswered("the worker offers no service")
-        try:
-            # Not following redirects: who is asked is who is registered.
-            async with self._http.request(
-                method, endpoint.rstrip("/") + path, data=body, allow_redirects=False
-            ) as response:
-                if response.status != 200:
-                    text = (await response.content.read(200)).decode(errors="replace")
-                    raise Unanswered(f"{endpoint} refused with {response.status}: {' '.join(text.split())}")
-                return await _read(response, endpoint, limit)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise Unanswered(f"{endpoint} does not answer ({str(error) or type(error).__name__})") from error
+        return await ask(self._http, method, endpoint, path, body, limit)
+
+
+async def ask(
+    http: aiohttp.ClientSession, method: str, endpoint: str, path: str, body: bytes | None, limit: int
+) -> bytes:
+    """The body of a worker's answer, of at most `limit` bytes. Raises Unanswered."""
+    if not endpoint.startswith(("http://", "https://")):
+        raise Unanswered("the worker offers no service")
+    try:
+        # Not following redirects: who is asked is who is registered.
+        async with http.request(
+            method, endpoint.rstrip("/") + path, data=body, allow_redirects=False, timeout=_TIMEOUT
+        ) as response:
+            if response.status != 200:
+                text = on_one_line((await response.content.read(200)).decode(errors="replace"))
+                raise Unanswered(f"{endpoint} refused with {response.status}: {text.strip()}", response.status)
+            return await _read(response, endpoint, limit)
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        raise Unanswered(f"{endpoint} does not answer ({str(error) or type(error).__name__})") from error
 
 
 async def _read(response: aiohttp.ClientResponse, endpoint: str, limit: int) -> bytes:

@@ -12,12 +12,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import aiohttp
 
+from efedllm.client.channel import Channel
 from efedllm.client.checking import Approved, Checker, Party
+from efedllm.client.desk import WorkerDesk
 from efedllm.client.errors import ClientError, StoreError, Violation, WorkerFailed
 from efedllm.client.job import Job, Timeouts
 from efedllm.client.network import Network
 from efedllm.client.payer import Payer
-from efedllm.client.payments import Channel, Payments
+from efedllm.client.payments import Payments
 from efedllm.client.peer import CLOSED, Peer
 from efedllm.client.shown import Shown
 from efedllm.client.store import Store
@@ -147,7 +149,8 @@ class Session:
                 if not isinstance(answer, Opened) or answer.request_id != job.request_id:
                     raise Violation(peer.worker, "it did not answer the request")
                 readers.append(asyncio.create_task(self._read(shard)))
-                await channel.reconcile(answer, self._payers[shard].deliver)
+                desk = WorkerDesk(self._http, peer.worker, job.offers[shard].endpoint)
+                await channel.reconcile(answer, self._payers[shard].deliver, desk)
         except TimeoutError as error:
             reason = f"it did not accept the request within {self._timeouts.open:g} s"
             raise WorkerFailed(peer.worker, "silent", reason) from error

@@ -4,6 +4,8 @@ One SQLite file (WAL, synchronous=FULL) per payer's data directory and deploymen
 disk; what was signed is sent only after that. Methods are synchronous and may be called from any thread.
 """
 
+import sqlite3
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from efedllm.protocol.objects import Receipt, Request, Voucher
 from efedllm.protocol.vouchers import Book, Leaf
 from efedllm.storage.database import Database, Layout
 
-LAYOUT = Layout("efedllm.client", ("schema.sql",), "what is signed", StoreError)
+LAYOUT = Layout("efedllm.client", ("schema.sql", "schema_2.sql"), "what is signed", StoreError)
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,15 @@ class SentVoucher:
     voucher: Voucher
     signature: bytes
     receipt_digest: bytes
+
+
+@dataclass(frozen=True)
+class KeptVoucher:
+    """A voucher with the receipt that it adds, as the worker signed it; None where the receipt was lost."""
+
+    sent: SentVoucher
+    receipt: Receipt | None
+    receipt_signature: bytes
 
 
 @dataclass(frozen=True)
@@ -137,6 +148,38 @@ class Store:
                     sent.signature,
                 ),
             )
+            _use(db, *key)
+
+    def adopt(self, session_key: str, voucher: Voucher, signature: bytes, leaves: Sequence[Leaf]) -> None:
+        """A voucher that was signed and then lost here, with all leaves under its root; those that are known stay."""
+        key = (voucher.worker, session_key, voucher.epoch)
+        known = self.book(voucher.payer, *key).leaves
+        with self._db.transaction() as db:
+            (sequence,) = db.execute(
+                "SELECT COALESCE(MAX(sequence), 0) FROM vouchers WHERE worker = ? AND session_key = ? AND epoch = ?",
+                key,
+            ).fetchone()
+            for index, leaf in enumerate(leaves):
+                if index < len(known) and known[index].hash() == leaf.hash():
+                    continue
+                sequence += 1
+                is_last = index == len(leaves) - 1
+                db.execute(
+                    "INSERT INTO vouchers (worker, session_key, epoch, sequence, leaf, leaf_before, total, request_id, "
+                    "receipt_digest, voucher, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        *key,
+                        sequence,
+                        index,
+                        str(leaf.before),
+                        str(leaf.after),
+                        leaf.request_id,
+                        leaf.receipt_digest,
+                        msgpack.packb(voucher.to_wire()) if is_last else b"",
+                        signature if is_last else b"",
+                    ),
+                )
+            _use(db, *key)
 
     def book(self, payer: str, worker: str, session_key: str, epoch: int) -> Book:
         """The channel's book as the vouchers on disk make it. Raises VoucherError if they do not lie end to end."""
@@ -149,24 +192,62 @@ class Store:
         return Book.restore(payer, worker, epoch, leaves)
 
     def vouchers_after(self, worker: str, session_key: str, epoch: int, total: int) -> list[SentVoucher] | None:
-        """What was signed after the voucher of `total` (0: after nothing), in order; None if none of that total was."""
+        """What was signed after the voucher of `total` (0: after nothing), in order; None if that is not known."""
+        kept = self.kept_after(worker, session_key, epoch, total)
+        return None if kept is None else [one.sent for one in kept]
+
+    def kept_after(self, worker: str, session_key: str, epoch: int, total: int) -> list[KeptVoucher] | None:
+        """The same, with the receipts that they pay for. None if no voucher of `total` was signed, or one after it is
+        lost."""
         key = (worker, session_key, epoch)
         with self._db.together():
             row = self._db.row(
-                "SELECT sequence FROM vouchers WHERE worker = ? AND session_key = ? AND epoch = ? AND total = ?",
+                "SELECT sequence FROM vouchers WHERE worker = ? AND session_key = ? AND epoch = ? AND total = ? "
+                "ORDER BY sequence DESC",
                 (*key, str(total)),
             )
             if row is None and total:
                 return None
             rows = self._db.rows(
-                "SELECT voucher, signature, receipt_digest FROM vouchers "
-                "WHERE worker = ? AND session_key = ? AND epoch = ? AND sequence > ? ORDER BY sequence",
+                "SELECT v.voucher, v.signature, v.receipt_digest, r.receipt, r.signature FROM vouchers AS v "
+                "LEFT JOIN receipts AS r ON r.digest = v.receipt_digest "
+                "WHERE v.worker = ? AND v.session_key = ? AND v.epoch = ? AND v.sequence > ? ORDER BY v.sequence",
                 (*key, row[0] if row else 0),
             )
+        if not all(voucher for voucher, *_ in rows):
+            return None
         return [
-            SentVoucher(Voucher.from_wire(msgpack.unpackb(voucher)), signature, receipt_digest)
-            for voucher, signature, receipt_digest in rows
+            KeptVoucher(
+                SentVoucher(Voucher.from_wire(msgpack.unpackb(voucher)), signature, digest),
+                None if receipt is None else Receipt.from_wire(msgpack.unpackb(receipt)),
+                receipt_signature or b"",
+            )
+            for voucher, signature, digest, receipt, receipt_signature in rows
         ]
+
+    # channels
+
+    def note_channel(self, worker: str, session_key: str, epoch: int) -> None:
+        """A channel that exists; the first time counts as its use."""
+        with self._db.transaction() as db:
+            db.execute(
+                "INSERT INTO channels (worker, session_key, epoch, used_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (worker, session_key, epoch, int(time.time())),
+            )
+
+    def used_at(self, worker: str, session_key: str, epoch: int) -> int | None:
+        """When a channel was last paid in, or first seen, in unix seconds."""
+        row = self._db.row(
+            "SELECT used_at FROM channels WHERE worker = ? AND session_key = ? AND epoch = ?",
+            (worker, session_key, epoch),
+        )
+        return None if row is None else int(row[0])
+
+    def workers(self, session_key: str) -> list[str]:
+        """All with whom there was a channel, in order of addresses."""
+        query = "SELECT DISTINCT worker FROM channels WHERE session_key = ? ORDER BY worker"
+        rows = self._db.rows(query, (session_key,))
+        return [worker for (worker,) in rows]
 
     # evidence
 
@@ -188,3 +269,10 @@ class Store:
             (worker, reason, [(Receipt.from_wire(receipt), bytes(sig)) for receipt, sig in msgpack.unpackb(packed)])
             for worker, reason, packed in rows
         ]
+
+
+def _use(db: sqlite3.Connection, worker: str, session_key: str, epoch: int) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO channels (worker, session_key, epoch, used_at) VALUES (?, ?, ?, ?)",
+        (worker, session_key, epoch, int(time.time())),
+    )

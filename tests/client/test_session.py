@@ -421,10 +421,10 @@ async def test_it_is_sent_again_by_the_next_program_too(tmp_path: Path) -> None:
         assert m.workers[1].paid == leaves[-1].after
 
 
-async def test_a_worker_that_is_ahead_of_the_store(tmp_path: Path) -> None:
+async def test_a_worker_that_names_a_voucher_that_was_never_signed(tmp_path: Path) -> None:
     async with market(tmp_path) as m:
         m.workers[1].lies = Lies(opened=lambda o: replace(o, total=12345))
-        with pytest.raises(StoreError, match=r"holds a voucher of 12345 base units.*efedllm channel close"):
+        with pytest.raises(Violation, match="it names vouchers of 12345 base units, and shows none"):
             await read(m.generate())
         assert [worker.paid for worker in m.workers] == [0, 0, 0]
 

@@ -33,13 +33,19 @@ from efedllm.protocol.messages import (
     Token,
     parse,
 )
-from efedllm.protocol.objects import Hop, Receipt
+from efedllm.protocol.objects import Hop, Receipt, Voucher
+from efedllm.protocol.packing import pack, unpack
 from efedllm.protocol.pricing import CHUNK_POSITIONS, fee_of, is_due, window_of
 from efedllm.protocol.receipts import Progress, receipt_for
+from efedllm.protocol.records import pack_leaves
 from efedllm.protocol.values import ZERO_HASH
 from efedllm.protocol.vouchers import Book, Leaf, accept
 
 CREDIT_TOKENS = 32
+
+
+HeldVoucher = tuple[Voucher, bytes]
+"""With its signature."""
 
 
 @dataclass
@@ -61,6 +67,13 @@ class Lies:
     """Ends the connection after this many receipts."""
     swallow_payment: int | None = None
     """Ends the connection on this voucher (counted from 0), without having kept it."""
+    keep_payment: int | None = None
+    """Keeps this voucher (counted from 0), and ends the connection without crediting it."""
+    held: Callable[[HeldVoucher | None], HeldVoucher | None] = lambda held: held
+    """What is shown as the best voucher."""
+    leaves: Callable[[list[Leaf]], list[Leaf]] = lambda leaves: leaves
+    has_desk: bool = True
+    """Whether vouchers can be asked for and handed in over HTTP."""
 
 
 @dataclass
@@ -70,6 +83,13 @@ class Memory:
     book: Book | None = None
     receipts: dict[bytes, Receipt] = field(default_factory=dict)
     payments: int = 0
+    vouchers: list[tuple[HeldVoucher, list[Leaf]]] = field(default_factory=list)
+    """All that were kept, each with the book as it was then."""
+
+    def copy(self) -> "Memory":
+        """As a backup holds it."""
+        book = self.book and Book.restore(self.book.payer, self.book.worker, self.book.epoch, self.book.leaves)
+        return Memory(book, dict(self.receipts), self.payments, list(self.vouchers))
 
 
 class FakeWorker:
@@ -140,8 +160,43 @@ class FakeWorker:
         signer = eip712.recover(self._path.domain, message.voucher, message.signature)
         assert signer == self._path.session_key
         receipt = memory.receipts[message.receipt_digest]
-        book.add(*accept(book, message.voucher, receipt, message.receipt_digest))
+        self._keep(message.voucher, message.signature, receipt, message.receipt_digest)
+        if self.lies.keep_payment == memory.payments - 1:
+            return None
         return Credited(message.request_id, self.lies.credited(book.total))
+
+    def _keep(self, voucher: Voucher, signature: bytes, receipt: Receipt, digest: bytes) -> None:
+        memory, book = self.memory, self.memory.book
+        assert book is not None
+        book.add(*accept(book, voucher, receipt, digest))
+        memory.vouchers.append(((voucher, signature), list(book.leaves)))
+
+    async def voucher(self, request: web.Request) -> web.Response:
+        vouchers = [held for held, _ in self.memory.vouchers if held[0].epoch == int(request.match_info["epoch"])]
+        held = self.lies.held(vouchers[-1] if vouchers else None)
+        if held is None or not self.lies.has_desk:
+            return web.Response(status=404, text="no voucher here")
+        return web.Response(body=pack({"voucher": held[0].to_wire(), "signature": held[1]}))
+
+    async def leaves(self, request: web.Request) -> web.Response:
+        for (voucher, _), leaves in self.memory.vouchers:
+            if voucher.receiptsRoot.hex() == request.match_info["root"]:
+                return web.Response(body=pack_leaves(self.lies.leaves(leaves)))
+        return web.Response(status=404, text="no such root")
+
+    async def take_vouchers(self, request: web.Request) -> web.Response:
+        if not self.lies.has_desk:
+            return web.Response(status=404, text="no desk here")
+        for entry in unpack(await request.read()):
+            voucher, receipt = Voucher.from_wire(entry["voucher"]), Receipt.from_wire(entry["receipt"])
+            digest = eip712.digest(self._path.domain, receipt)
+            assert eip712.recover(self._path.domain, receipt, entry["receipt_signature"]) == self.hot_key.address
+            assert eip712.recover(self._path.domain, voucher, entry["signature"]) == self._path.session_key
+            if self.memory.book is None:
+                self.memory.book = Book(voucher.payer, self.address, self.epoch)
+            if voucher.total > self.paid:
+                self._keep(voucher, entry["signature"], receipt, digest)
+        return web.Response(body=pack({"total": str(self.lies.credited(self.paid))}))
 
     async def _work(self, socket: web.WebSocketResponse, message: Open, credit: asyncio.Event) -> None:
         path, request, book = self._path, message.request, self.memory.book
@@ -207,6 +262,9 @@ class FakePath:
         for worker in self.workers:
             app = web.Application()
             app.router.add_get("/v1/session", worker.serve)
+            app.router.add_get("/v1/vouchers/{payer}/{key}/{epoch}", worker.voucher)
+            app.router.add_post("/v1/vouchers", worker.take_vouchers)
+            app.router.add_get("/v1/books/{root}", worker.leaves)
             runner = web.AppRunner(app, shutdown_timeout=0.1)
             await runner.setup()
             self._stack.push_async_callback(runner.cleanup)
