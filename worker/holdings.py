@@ -14,6 +14,10 @@ from efedllm.chain.rpc import Block
 from .collecting import SLOTS, Credit, Pending, Situation
 from .store import HeldVoucher, Store
 
+DEEP_BLOCKS = 32
+"""Vouchers are forgotten this far below the newest block at least, also on chains that confirm sooner: what was claimed
+in a block that is replaced has to be claimed again."""
+
 Key = tuple[str, str, int]
 """Payer, session key, epoch."""
 
@@ -32,7 +36,7 @@ class Holdings:
 
 
 class HoldingsReader:
-    """Reads anew each time. It only remembers vouchers that can bring nothing any more, as confirmed blocks say."""
+    """Reads anew each time. It only remembers vouchers that can bring nothing any more."""
 
     def __init__(self, chain: Chain, worker: str, store: Store) -> None:
         self._chain, self._worker, self._store = chain, worker, store
@@ -66,13 +70,16 @@ class HoldingsReader:
             elif _brings_nothing_more(one, state):
                 idle.append(one)
         if idle:
-            await self._forget(idle)
+            await self._forget(idle, block)
         return credits
 
-    async def _forget(self, idle: Sequence[HeldVoucher]) -> None:
+    async def _forget(self, idle: Sequence[HeldVoucher], block: int) -> None:
         """Vouchers that are claimed in full, or of an epoch that ended, once no reorganisation can change that."""
-        confirmed = await self._chain.confirmed_block()
-        for one, state in zip(idle, await self._channels(idle, confirmed), strict=True):
+        deployment = self._chain.deployment
+        deep = block - max(DEEP_BLOCKS, deployment.parameters.confirmations)
+        if deep < deployment.deploy_block:
+            return
+        for one, state in zip(idle, await self._channels(idle, deep), strict=True):
             if _brings_nothing_more(one, state):
                 self._spent[key_of(one)] = one.voucher.total
 

@@ -225,6 +225,27 @@ async def test_a_reorganisation_that_takes_the_claim_back_is_made_good(market: M
     assert await market.claimed(paying) == 3 * WORK
 
 
+async def test_spent_vouchers_are_not_asked_about_for_ever(
+    market: Market, anvil: AnvilProcess, deployment: Deployment
+) -> None:
+    paying = await market.client(10 * WORK)
+    market.voucher(paying, 3 * WORK)
+    with RpcProxy(anvil.url) as proxy:
+        async with await Chain.connect(proxy.url, deployment) as chain:
+            collector = market.collector(chain=chain)
+            await collector.collect()
+            anvil.mine(33)
+            await collector.collect()
+            asked = market.chain.channels.interface.functions["channelOf"].hash[:4].hex()
+            proxy.requests.clear()
+            await collector.collect()
+            assert not any(asked in str(request) for request in proxy.requests)
+            market.voucher(paying, 4 * WORK)
+            await collector.collect()
+            assert any(asked in str(request) for request in proxy.requests)
+    assert await market.claimed(paying) == 4 * WORK
+
+
 async def test_it_runs_until_told_and_once_more(market: Market) -> None:
     paying = await market.client(10 * WORK)
     stop = asyncio.Event()
