@@ -1,0 +1,171 @@
+"""Workers that cheat at the till, as processes beside honest ones: what the client pays for and does not get, and what
+the honest workers of the path deliver and are not paid for, is measured and at most one credit window each."""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from eth_account.signers.local import LocalAccount
+
+from efedllm.chain.chain import Chain
+from efedllm.chain.participants import Offer
+from efedllm.client.api import Access, Client
+from efedllm.client.contracts import ContractNetwork
+from efedllm.client.job import Timeouts
+from efedllm.errors import EfedllmError
+from efedllm.protocol.pricing import fee_of
+from tests.end_to_end import losses
+from tests.end_to_end.market import HONEST, LIARS, PROMPT, TOKENS, Market, hop_of
+from tests.support.raw_client import Answer, Wallet
+
+TIMEOUTS = Timeouts(connect=5, open=6, stall=5, receipt=1.5, credit=1.5, quiet=0.5, grace=0.5)
+LONG_PROMPT = [7 * at % 90 + 2 for at in range(300)]
+FIRST, MIDDLE, LAST = 0, 1, 2
+
+
+class ChosenPath(ContractNetwork):
+    """The chain as it is, but only these workers are seen."""
+
+    workers: frozenset[str] = frozenset()
+
+    async def offers(self) -> Sequence[Offer]:
+        return [offer for offer in await super().offers() if offer.worker in self.workers]
+
+
+@dataclass
+class Customer:
+    """The program's own client, with channels to everybody."""
+
+    market: Market
+    wallet: Wallet
+    network: ChosenPath
+    client: Client
+
+    async def ask(
+        self, names: Sequence[str], prompt: Sequence[int] = PROMPT, tokens: int = TOKENS
+    ) -> tuple[Answer, EfedllmError | None]:
+        self.network.workers = frozenset(self.market.offers[name].worker for name in names)
+        generation = self.client.generate(prompt, max_tokens=tokens, temperature=0.0, stop_ids=())
+        error = None
+        try:
+            async for _ in generation:
+                pass
+        except EfedllmError as raised:
+            error = raised
+        await generation.aclose()
+        answer = Answer(generation.request_id or b"", len(prompt), generation.tokens, generation.reason)
+        return answer, error
+
+    async def measure(self, cheat: str, names: Sequence[str], liar: str, answer: Answer) -> None:
+        """The client's loss to the liar, and that of every honest worker."""
+        if not answer.request_id:  # it did not begin
+            losses.record(cheat, "client", 0, 0, self.market.window(liar))
+            return
+        offer, generated = self.market.offers[liar], len(answer.tokens)
+        positions = answer.prompt_count + generated - 1 if generated else 0
+        paid = self.client._payments.channel(offer.worker).paid(answer.request_id)
+        got = fee_of(hop_of(offer), answer.prompt_count, positions, generated)
+        losses.record(cheat, "client", paid, got, self.market.window(liar))
+        for name in names:
+            if name != liar:
+                given = await self.market.receipted(name, self.wallet, answer.request_id)
+                paid = await self.market.paid(name, self.wallet, answer.request_id)
+                losses.record(cheat, f"honest {name} worker", given, paid, self.market.window(name))
+
+
+@asynccontextmanager
+async def customer_of(market: Market, data_dir: Path) -> AsyncIterator[Customer]:
+    async def cold() -> LocalAccount:
+        return market.payer
+
+    wallet = market.wallet()
+    async with await Chain.connect(market.network.rpc, market.network.deployment) as chain:
+        network = ChosenPath(chain, wallet.payer, cold)
+        access = Access(network, wallet.session)
+        async with Client(data_dir=data_dir, timeouts=TIMEOUTS, access=access) as client:
+            yield Customer(market, wallet, network, client)
+
+
+@pytest.fixture
+async def customer(market: Market, tmp_path: Path) -> AsyncIterator[Customer]:
+    async with customer_of(market, tmp_path) as one:
+        yield one
+
+
+@dataclass(frozen=True)
+class Cheat:
+    """What the worker at `shard` does, whom the client names, and in which words."""
+
+    lie: str
+    shard: int
+    words: str
+    blamed: int | None = None  # the cheat itself
+    prompt: tuple[int, ...] = tuple(PROMPT)
+    asks_before: bool = False
+
+
+CHEATS = [
+    # receipts
+    Cheat("raises its price", MIDDLE, r"receipt.fee is \d+, the request gives"),
+    Cheat("counts a token too many", LAST, "where 25 and 16 were due"),
+    Cheat("names another upstream receipt", MIDDLE, "upstream"),
+    Cheat("commits to other inputs", MIDDLE, "inputRoot"),
+    Cheat("commits to other outputs", MIDDLE, "outputRoot"),
+    Cheat("commits to other outputs", LAST, "outputRoot"),
+    Cheat("commits to other tokens", FIRST, "tokens"),
+    Cheat("commits to other tokens", MIDDLE, "tokenRoot"),
+    Cheat("signs for another request", MIDDLE, "requestId is another request's"),
+    Cheat("signs for another epoch", LAST, "epoch"),
+    Cheat("signs with another key", LAST, "is signed by 0x.*, not by its hot key"),
+    Cheat("sends a receipt twice", FIRST, "where .* were due"),
+    Cheat("sends an older receipt", LAST, "where .* were due"),
+    # tokens and rows
+    Cheat("shows other tokens", LAST, "showed other tokens than it signed for"),
+    Cheat("feeds back other tokens", LAST, "fed back another token"),
+    Cheat("withholds rows", MIDDLE, "nothing came along the path"),
+    Cheat("withholds rows", MIDDLE, "nothing came along the path", prompt=tuple(LONG_PROMPT)),
+    Cheat("sends other rows", MIDDLE, "outputRoot"),
+    # silence
+    Cheat("is silent after opening", FIRST, "path|no token"),
+    Cheat("is silent after opening", LAST, "path|no token"),
+    Cheat("is silent in the prompt", MIDDLE, "path|no token", prompt=tuple(LONG_PROMPT)),
+    Cheat("is silent between token and receipt", LAST, "sent no receipt"),
+    Cheat("is silent at the first token", LAST, "no token came|nothing came"),
+    Cheat("never credits", MIDDLE, "did not credit a voucher within"),
+    Cheat("stops after payment", FIRST, "."),
+    Cheat("stops after payment", LAST, "."),
+    # the book
+    Cheat("credits another sum", MIDDLE, r"it credits \d+ base units for a voucher of \d+"),
+    Cheat("names a higher total", LAST, r"holds a voucher of \d+ base units"),
+    Cheat("names a lower total", FIRST, "already held|adds nothing", asks_before=True),
+    Cheat("names another epoch", MIDDLE, "epoch"),
+]
+
+
+def name_of(cheat: Cheat) -> str:
+    long = ", long prompt" if len(cheat.prompt) > 64 else ""
+    return f"{HONEST[cheat.shard]} worker {cheat.lie}{long}"
+
+
+@pytest.mark.parametrize("cheat", CHEATS, ids=name_of)
+async def test_worker_that_cheats(market: Market, customer: Customer, cheat: Cheat) -> None:
+    names = [LIARS[shard] if shard == cheat.shard else name for shard, name in enumerate(HONEST)]
+    liar = names[cheat.shard]
+    if cheat.asks_before:
+        _, error = await customer.ask(names)
+        assert error is None
+    async with market.bystander():
+        with market.lying(cheat.lie):
+            answer, error = await customer.ask(names, cheat.prompt)
+    print("\n   ", name_of(cheat), "->", type(error).__name__, str(error).replace(market.offers[liar].worker, "LIAR"))
+    await market.until_idle()
+    await customer.measure(f"{name_of(cheat)}", names, liar, answer)
+    assert error is not None
+    assert "\n" not in str(error)
+    assert re.search(cheat.words, str(error))
+    again, error = await customer.ask(names)
+    assert error is None
+    assert again.tokens == market.undisturbed
