@@ -1,8 +1,9 @@
 """Which receipts may be paid: a pure state machine over what the workers of one path signed and the client was shown.
 
 Receipts are checked at each due count in path order, so an honest worker before a liar is paid and nobody from the
-liar on is. Tokens are unsigned when they are shown; where receipts speak of others, the chain of receipts tells who is
-wrong: if the last worker signed the same other tokens as everybody before it, it showed what it did not sign.
+liar on is, and nobody gets ahead of those behind it by more than a receipt. Tokens are unsigned when they are shown;
+where receipts speak of others, the chain of receipts tells who is wrong: if the last worker signed the same other
+tokens as everybody before it, it showed what it did not sign.
 """
 
 from collections import deque
@@ -103,12 +104,11 @@ class Checker:
         if self._violation is not None:
             raise self._violation
         approved: list[Approved] = []
-        for shard in range(len(self._parties)):
-            while self._violation is None and self._is_checkable(shard):
-                try:
-                    approved += self._check(shard, self._waiting[shard].popleft())
-                except Violation as violation:
-                    self._violation = violation
+        while self._violation is None and (shard := self._next_checkable()) is not None:
+            try:
+                approved += self._check(shard, self._waiting[shard].popleft())
+            except Violation as violation:
+                self._violation = violation
         if self._violation is not None and not approved:
             raise self._violation
         return approved
@@ -152,8 +152,15 @@ class Checker:
             "its receipt speaks of other tokens than were shown, and the next worker refused it",
         )
 
+    def _next_checkable(self) -> int | None:
+        return next((shard for shard in range(len(self._parties)) if self._is_checkable(shard)), None)
+
     def _is_checkable(self, shard: int) -> bool:
         if not self._waiting[shard]:
+            return False
+        # What a worker was paid for before must have come through to the end of the path: one that keeps its rows to
+        # itself, or the tokens of its receipts, gets one receipt out of that and not a whole prompt's.
+        if any(behind.positions < self._counts[shard].positions for behind in self._counts[shard + 1 :]):
             return False
         counts = self._waiting[shard][0].counts
         if not self._shown.has(counts):

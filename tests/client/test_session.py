@@ -255,6 +255,17 @@ async def test_silence_about_receipts(tmp_path: Path, shard: int) -> None:
         m.losses()
 
 
+@pytest.mark.parametrize("shard", [0, 1])
+async def test_a_prompt_that_gets_stuck_is_paid_by_one_receipt(tmp_path: Path, shard: int) -> None:
+    """A worker signs for all of a long prompt, and nobody behind it for any: it may have kept its rows to itself."""
+    async with market(tmp_path) as m:
+        m.workers[shard + 1].lies = Lies(receipt=lambda r: None)
+        with pytest.raises(WorkerFailed, match="no token came"):
+            await read(m.generate(prompt=[(5 * at) % 1000 for at in range(640)]))
+        assert [worker.paid for worker in m.workers[: shard + 1]] == [fee(64, 0)] * (shard + 1)
+        m.losses()
+
+
 async def test_receipts_ahead_of_the_tokens(tmp_path: Path) -> None:
     """The last worker withholds tokens that everybody signs for."""
     async with market(tmp_path) as m:
