@@ -7,7 +7,7 @@ import asyncio
 import multiprocessing
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ from efedllm.protocol.vouchers import Leaf
 from .books import BookKey, check_leaves
 from .difference import Difference
 from .payments import check_payments, pairs_of
-from .receipts import HotKeys, check_record
+from .receipts import check_record
 from .state import Ledger
 
 LARGE = 5_000
@@ -65,10 +65,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Collector:
-    """`reader`: with one, every record is fetched too. `hot_keys`: see HotKeys, of all workers."""
+    """`reader`: with one, every record is fetched too. `hot_keys`: those of all times, by worker."""
 
     domain: eip712.Domain
-    hot_keys: HotKeys
+    hot_keys: Mapping[str, Set[str]]
     reader: Reader | None = None
 
     async def collect(self, tasks: Sequence[Task], processes: int | None = None) -> Collected:
@@ -159,7 +159,8 @@ class _Books:
             found.unavailable_records += len(leaves)
             found.silent[str(task.key)] = str(error)
             return
-        differences, missing = check_record(collector.domain, task.key, leaves, record, collector.hot_keys)
+        signers = collector.hot_keys.get(task.key.channel.worker, frozenset())
+        differences, missing = check_record(collector.domain, task.key, leaves, record, signers)
         found.differences += differences
         found.unavailable_records += len(missing)
         found.records += len(leaves) - len(missing)

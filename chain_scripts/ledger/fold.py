@@ -7,6 +7,7 @@ from efedllm.chain import events as on_chain
 from efedllm.chain.events import Event
 from efedllm.chain.stake_registry import Role
 from efedllm.protocol.claims import Entry, channel_id, commitment, unpack_entries
+from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.model_spec import model_id
 
 from .folding import Folding, Rules, place
@@ -86,7 +87,7 @@ def _claimed(f: Folding, event: on_chain.Claimed) -> None:
     where = f"{claim}, {place(event)}"
     try:
         entries = unpack_entries(event.entries)
-    except ValueError as error:
+    except ProtocolError as error:
         f.want(where, "entries", "whole ones", str(error))
         entries = ()
     f.want(where, "commitment", commitment(entries), event.commitment)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from efedllm.protocol import eip712
 from efedllm.protocol.errors import ProtocolError
-from efedllm.protocol.objects import Receipt, Request
+from efedllm.protocol.objects import Receipt
 from efedllm.protocol.receipts import check_link, check_shape, check_tokens
 from efedllm.protocol.records import Record
 from efedllm.protocol.requests import prompt_root
@@ -13,9 +13,6 @@ from efedllm.protocol.vouchers import Leaf
 
 from .books import BookKey
 from .difference import Difference
-
-HotKeys = Mapping[str, Set[str]]
-"""All that signed for a worker at any time."""
 
 
 @dataclass(frozen=True)
@@ -27,22 +24,28 @@ class _Known:
 
 
 def check_record(
-    domain: eip712.Domain, key: BookKey, leaves: Sequence[Leaf], record: Record, hot_keys: HotKeys
+    domain: eip712.Domain, key: BookKey, leaves: Sequence[Leaf], record: Record, signers: Set[str]
 ) -> tuple[list[Difference], list[Leaf]]:
-    """Hold the record of one request against the book's leaves for it, in their order.
+    """Hold the record of one request against the book's leaves for it, in their order. `signers`: the worker's hot
+    keys of all times.
 
     Returns what differs, and the leaves whose receipt the record lacks without showing another one in its place.
     """
     channel = key.channel
     differences: list[Difference] = []
     missing: list[Leaf] = []
-    known = {
-        eip712.digest(domain, receipt): _Known(receipt, _signer(domain, receipt, signature))
-        for receipt, signature in record.receipts
-    }
-    upstream = {eip712.digest(domain, one): _Known(one, _signer(domain, one, sig)) for one, sig in record.upstream}
+    known: dict[bytes, _Known] = {}
+    for receipt, signature in record.receipts:
+        digest = eip712.digest(domain, receipt)
+        known[digest] = _Known(receipt, _signer(digest, signature))
+    # Who signed these is seen in the book of that worker.
+    upstream = {eip712.digest(domain, receipt): receipt for receipt, _ in record.upstream}
     request_id = eip712.digest(domain, record.request)
-    signers = hot_keys.get(channel.worker, frozenset())
+    asked = f"{key}, request 0x{leaves[0].request_id.hex()}"
+    if request_id != leaves[0].request_id:
+        differences.append(Difference(asked, "record", "of that request", f"of request 0x{request_id.hex()}"))
+    for digest, found in known.items():
+        differences += _content(f"{key}, receipt 0x{digest.hex()}", record, request_id, found, signers)
     covered = 0
     paid = {leaf.receipt_digest for leaf in leaves}
     for leaf in leaves:
@@ -51,22 +54,18 @@ def check_record(
         if leaf.receipt_digest in known:
             found = known[leaf.receipt_digest]
             differences += _terms(where, key, request_id, covered, found.receipt)
-            differences += _content(where, record, request_id, found, signers)
-            differences += _link(where, found.receipt, upstream, record.request, hot_keys)
+            differences += _link(where, found.receipt, upstream)
             continue
         instead = {digest: one for digest, one in known.items() if digest not in paid}
         if other := _in_its_place(covered, instead, signers):
             differences.append(Difference(where, "receipt", "what was paid for", f"altered: 0x{other.hex()}"))
-            differences += _content(where, record, request_id, known[other], signers)
         else:
             missing.append(leaf)
-    signer = _signer(domain, record.request, record.request_signature)
+    signer = _signer(request_id, record.request_signature)
     if signer != channel.session_key:
-        where = f"{key}, request 0x{request_id.hex()}"
-        differences.append(Difference(where, "signature", channel.session_key, signer))
+        differences.append(Difference(asked, "signature", channel.session_key, signer))
     if record.request.promptRoot != (root := prompt_root(record.salt, record.prompt)):
-        where = f"{key}, request 0x{request_id.hex()}"
-        differences.append(Difference(where, "promptRoot", record.request.promptRoot, root))
+        differences.append(Difference(asked, "promptRoot", record.request.promptRoot, root))
     return differences, missing
 
 
@@ -102,18 +101,12 @@ def _content(where: str, record: Record, request_id: bytes, known: _Known, signe
         yield Difference(where, "content", "what follows from its request and tokens", str(error))
 
 
-def _link(
-    where: str, receipt: Receipt, upstream: Mapping[bytes, _Known], request: Request, hot_keys: HotKeys
-) -> Iterator[Difference]:
+def _link(where: str, receipt: Receipt, upstream: Mapping[bytes, Receipt]) -> Iterator[Difference]:
     """Whether a receipt continues the one it names, where the record holds that."""
-    if receipt.upstream not in upstream or not 0 < receipt.shard <= len(request.path):
+    if receipt.upstream not in upstream:
         return
-    before = upstream[receipt.upstream]
-    worker = request.path[receipt.shard - 1].worker
-    if worker in hot_keys and before.signer not in hot_keys[worker]:
-        yield Difference(f"{where}, upstream", "signature", f"by a hot key of {worker}", f"by {before.signer}")
     try:
-        check_link(before.receipt, receipt.upstream, receipt)
+        check_link(upstream[receipt.upstream], receipt.upstream, receipt)
     except ProtocolError as error:
         yield Difference(where, "content", "what follows from the upstream receipt", str(error))
 
@@ -126,8 +119,8 @@ def _in_its_place(covered: int, instead: Mapping[bytes, _Known], signers: Set[st
     return next(iter(altered + same_fee), None)
 
 
-def _signer(domain: eip712.Domain, value: Receipt | Request, signature: bytes) -> str:
+def _signer(digest: bytes, signature: bytes) -> str:
     try:
-        return eip712.recover(domain, value, signature)
+        return eip712.recover_digest(digest, signature)
     except ProtocolError as error:
         return f"nobody ({error})"

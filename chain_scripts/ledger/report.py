@@ -3,14 +3,11 @@
 import csv
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from efedllm.chain.errors import ChainError
+from efedllm.options import table
 
 from .collect import Collected
 from .compare import CHANNELS_KINDS, STAKE_KINDS, Snapshot, surplus
@@ -96,42 +93,33 @@ class Audit:
             "differences": [difference.to_json() for difference in self.differences],
         }
 
-    def to_text(self, show: Show, width: int | None = None) -> str:
-        """Tables as a terminal shows them, with colours only if it has them."""
-        console = Console(file=StringIO(), width=width, force_terminal=False, highlight=False)
-        console.print(self._balances(show))
+    def to_text(self, show: Show) -> str:
+        """A table for people; a line for everything that differs or could not be checked."""
+        rows = [
+            (name, show(by_events), show(by_contracts), "=" if by_events == by_contracts else "DIFFERS")
+            for name, by_events, by_contracts in self.lines()
+        ]
+        ledger, collected = self.ledger, self.collected
+        lines = [f"ledger at block {self.snapshot.block}", "", table(("", "by events", "by contracts", ""), rows), ""]
         for name, contract, kinds in (
             ("Channels", self.rules.channels, CHANNELS_KINDS),
             ("StakeRegistry", self.rules.stake_registry, STAKE_KINDS),
         ):
-            if extra := surplus(self.ledger, contract, kinds):
-                console.print(f"{show(extra)} in {name} is owed to nobody")
-        collected, paid = self.collected, len(self.vouchers.paid)
-        console.print(f"{self.ledger.events} events, {len(self.ledger.claims)} claims")
-        console.print(f"{paid} vouchers checked{_but(len(self.vouchers.unavailable), 'claims without their vouchers')}")
+            if extra := surplus(ledger, contract, kinds):
+                lines.append(f"{show(extra)} in {name} is owed to nobody")
+        lines.append(f"{ledger.events} events, {len(ledger.channels)} channels, {len(ledger.claims)} claims")
+        unshown = _but(len(self.vouchers.unavailable), "claims without their vouchers")
+        lines.append(f"{len(self.vouchers.paid)} vouchers checked{unshown}")
         checked = max(0, collected.receipts - collected.unavailable)
-        console.print(f"{checked} receipts checked against their roots{_but(collected.unavailable, 'unavailable')}")
+        lines.append(f"{checked} receipts checked against their roots{_but(collected.unavailable, 'unavailable')}")
         if collected.records or collected.unavailable_records:
             more = _but(collected.unavailable_records, "unavailable")
-            console.print(f"{collected.records} records checked against their receipts{more}")
-        for name, reason in self._unavailable():
-            console.print(f"unavailable: {name}: {reason}", markup=False, soft_wrap=True)
-        for difference in self.differences:
-            console.print(f"DIFFERENCE: {difference}", markup=False, soft_wrap=True)
+            lines.append(f"{collected.records} records checked against their receipts{more}")
+        lines += [f"unavailable: {name}: {reason}" for name, reason in self._unavailable()]
+        lines += [f"DIFFERENCE: {difference}" for difference in self.differences]
         count = len(self.differences)
         found = f"{count} difference{'s' if count > 1 else ''}: the first is the likeliest cause of those that follow"
-        console.print(found if count else "the ledger adds up")
-        file = console.file
-        assert isinstance(file, StringIO)
-        return file.getvalue().rstrip()
-
-    def _balances(self, show: Show) -> Table:
-        table = Table(title=f"Ledger at block {self.snapshot.block}")
-        for heading in ("", "by events", "by contracts", ""):
-            table.add_column(heading, justify="right" if heading else "left")
-        for name, by_events, by_contracts in self.lines():
-            table.add_row(name, show(by_events), show(by_contracts), "=" if by_events == by_contracts else "DIFFERS")
-        return table
+        return "\n".join([*lines, found if count else "the ledger adds up"])
 
     def _unavailable(self) -> list[tuple[str, str]]:
         """What could not be checked, and why."""
