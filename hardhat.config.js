@@ -6,6 +6,14 @@ import compiler from "./contracts/compiler.json" with { type: "json" };
 
 const require = createRequire(import.meta.url);
 
+/** A whole number from the environment, where it is set. */
+function number(name, fallback) {
+  const value = Number(process.env[name] ?? fallback);
+  if (!Number.isSafeInteger(value) || value < 1)
+    throw new Error(`${name} is ${process.env[name]}: give it a whole number`);
+  return value;
+}
+
 export default defineConfig({
   solidity: {
     compilers: [
@@ -29,8 +37,13 @@ export default defineConfig({
   },
   test: {
     solidity: {
-      fuzz: { runs: 256 },
-      invariant: { runs: 32, depth: 64, failOnRevert: true },
+      fuzz: { runs: number("FUZZ_RUNS", 256) },
+      // Calls of the handler per invariant: runs times depth. The long campaigns ask for more.
+      invariant: {
+        runs: number("INVARIANT_RUNS", 16),
+        depth: number("INVARIANT_DEPTH", 64),
+        failOnRevert: true,
+      },
       fsPermissions: { readDirectory: ["tests/vectors"] },
     },
   },
