@@ -8,6 +8,8 @@ from efedllm.client.checking import Approved
 from efedllm.client.desk import Desk
 from efedllm.client.errors import FundingError, OldCopy, Violation, WorkerFailed
 from efedllm.client.network import ChannelState
+from efedllm.client.peer import UNREACHABLE
+from efedllm.client.records import Unanswered
 from efedllm.client.recovery import ADVICE, Held, check_signed, continued, too_old
 from efedllm.client.store import SentVoucher, Store
 from efedllm.protocol import eip712
@@ -95,11 +97,14 @@ class Channel:
             raise WorkerFailed(
                 self.worker, "epoch", f"it sees epoch {opened.epoch} of the channel, we {self.epoch}: try again"
             )
-        await self._reload()
-        if opened.total > self._book.total or self._is_old():
-            await self._catch_up(desk, opened.total)
-        if opened.total < self._book.total:
-            await self._hand_in(opened.total, desk, deliver)
+        try:
+            await self._reload()
+            if opened.total > self._book.total or self._is_old():
+                await self._catch_up(desk, opened.total)
+            if opened.total < self._book.total:
+                await self._hand_in(opened.total, desk, deliver)
+        except Unanswered as error:
+            raise WorkerFailed(self.worker, UNREACHABLE, f"vouchers could not be put right: {error}") from error
         self._is_certain = True
 
     async def settle(self, desk: Desk) -> int:
@@ -172,10 +177,13 @@ class Channel:
         return max(self.state.claimed, 0 if highest is None else highest.total)
 
     def _is_old(self) -> bool:
+        """Whether something was signed that is not in the store, be it more or something else."""
         highest = self._witness.highest(self.worker, self.epoch)
-        if highest is not None and highest.total == self._book.total:
-            return highest.root != self._book.root
-        return self._book.total < self._floor()
+        if highest is not None:
+            key = (self.worker, str(self._signer.address), self.epoch)
+            if self._store.root_of(*key, highest.total) != highest.root:
+                return True
+        return self._book.total < self.state.claimed
 
     # putting either side right
 

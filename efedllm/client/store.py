@@ -191,6 +191,15 @@ class Store:
         leaves = [Leaf(request_id, digest, int(before), int(after)) for request_id, digest, before, after, _ in rows]
         return Book.restore(payer, worker, epoch, leaves)
 
+    def root_of(self, worker: str, session_key: str, epoch: int, total: int) -> bytes | None:
+        """`receiptsRoot` of the voucher of `total`; None if none of that total was signed as far as is known here."""
+        row = self._db.row(
+            "SELECT voucher FROM vouchers WHERE worker = ? AND session_key = ? AND epoch = ? AND total = ? "
+            "ORDER BY sequence DESC",
+            (worker, session_key, epoch, str(total)),
+        )
+        return Voucher.from_wire(msgpack.unpackb(row[0])).receiptsRoot if row and row[0] else None
+
     def vouchers_after(self, worker: str, session_key: str, epoch: int, total: int) -> list[SentVoucher] | None:
         """What was signed after the voucher of `total` (0: after nothing), in order; None if that is not known."""
         kept = self.kept_after(worker, session_key, epoch, total)

@@ -44,14 +44,6 @@ class Book:
     def total(self) -> int:
         return self.leaves[-1].after if self.leaves else 0
 
-    @property
-    def root(self) -> bytes:
-        """`receiptsRoot` of a voucher for everything in the book."""
-        tree = self._settled.copy()
-        if self.leaves:
-            tree.append(self.leaves[-1].hash())
-        return tree.root()
-
     def covered(self, request_id: bytes) -> int:
         """Fee of this request that is already in the book."""
         return self._covered.get(request_id, 0)
