@@ -13,14 +13,15 @@ from efedllm.chain.deployment import Deployment
 from efedllm.chain.errors import ChainError
 from efedllm.chain.keys import KeyRole, KeyStore
 from efedllm.chain.transactions import Receipt, Sender
-from efedllm.options import password
+from efedllm.options import DEFAULT_MAX_GAS_PRICE, password
 
 
 def run_on_chain(arguments: Namespace, work: Callable[[Namespace, Chain], Awaitable[int]]) -> int:
     """Run `work` on the chain behind --rpc with the contracts of --deployment; returns its exit code."""
 
     async def run() -> int:
-        async with await Chain.connect(arguments.rpc, arguments.deployment) as chain:
+        highest = getattr(arguments, "max_gas_price", DEFAULT_MAX_GAS_PRICE)  # commands that only read have none
+        async with await Chain.connect(arguments.rpc, arguments.deployment, max_fee_wei=highest) as chain:
             return await work(arguments, chain)
 
     return asyncio.run(run())

@@ -7,8 +7,9 @@ code. Importing it must be cheap: whatever is heavy is imported inside `run`.
 import json
 import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from efedllm.errors import EfedllmError
 
 DEFAULT_DATA_DIR = "~/.efedllm"
 DEFAULT_RPC = "http://127.0.0.1:8545"
+_GWEI = 10**9
+DEFAULT_MAX_GAS_PRICE = 500 * _GWEI  # wei: generous, and finite; ordinary prices are below a hundredth of it
 
 
 class OptionError(EfedllmError):
@@ -53,9 +56,21 @@ def add_chain_options(parser: ArgumentParser) -> None:
 
 
 def add_key_options(parser: ArgumentParser) -> None:
-    """For commands that use a key as well: those of `add_chain_options` and --password-file."""
+    """For commands that use a key as well: those of `add_chain_options`, --password-file and --max-gas-price."""
     add_chain_options(parser)
     add_password_option(parser)
+    add_gas_option(parser)
+
+
+def add_gas_option(parser: ArgumentParser) -> None:
+    """`max_gas_price` is in wei."""
+    parser.add_argument(
+        "--max-gas-price",
+        type=gas_price,
+        metavar="GWEI",
+        default=DEFAULT_MAX_GAS_PRICE,
+        help=f"never offer more per gas; dearer transactions wait (default: {DEFAULT_MAX_GAS_PRICE // _GWEI})",
+    )
 
 
 def password(arguments: Namespace, environ: Mapping[str, str] = os.environ) -> str:
@@ -76,6 +91,17 @@ def password(arguments: Namespace, environ: Mapping[str, str] = os.environ) -> s
     if given := environ.get("EFEDLLM_PASSWORD"):
         return given
     raise OptionError("no password: pass --password-file FILE or set EFEDLLM_PASSWORD")
+
+
+def gas_price(text: str) -> int:
+    """Wei of a positive decimal number of gwei."""
+    try:
+        wei = int(Decimal(text) * _GWEI)
+    except (ArithmeticError, ValueError):
+        wei = 0
+    if wei <= 0:
+        raise ArgumentTypeError(f"{text!r} is not a positive number of gwei, such as 30 or 0.5")
+    return wei
 
 
 def folder(text: str) -> Path:

@@ -92,7 +92,7 @@ async def _ask(http: aiohttp.ClientSession, url: str, questions: Sequence[Questi
     if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
         raise ChainError(f"the chain at {url} does not answer batches of questions: use another endpoint")
     by_id = {answer.get("id"): answer for answer in answers}
-    results = []
+    results: list[Any] = []
     for at, (method, _) in enumerate(questions):
         answer = by_id.get(at, {"error": {"message": "no answer"}})
         if "result" not in answer:

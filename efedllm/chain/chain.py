@@ -12,14 +12,14 @@ from eth_account.signers.local import LocalAccount
 from efedllm.chain.beacon import Beacon
 from efedllm.chain.channels import Channels
 from efedllm.chain.deployment import Deployment, find_deployment
-from efedllm.chain.errors import DeploymentError, UnknownBlock
+from efedllm.chain.errors import DeploymentError, UnknownBlock, WrongChain
 from efedllm.chain.event_reader import EventReader
 from efedllm.chain.model_registry import ModelRegistry
 from efedllm.chain.rpc import Rpc
 from efedllm.chain.stake_registry import StakeRegistry
 from efedllm.chain.transactions import Sender, UnlockedAccount
 from efedllm.chain.work_token import WorkToken
-from efedllm.options import DEFAULT_RPC
+from efedllm.options import DEFAULT_MAX_GAS_PRICE, DEFAULT_RPC
 
 _CONFIRMED_FOR_SECONDS = 0.25  # how long a confirmed block may be taken for the newest one; blocks take seconds
 
@@ -27,8 +27,10 @@ _CONFIRMED_FOR_SECONDS = 0.25  # how long a confirmed block may be taken for the
 class Chain:
     """Contracts of one deployment behind one endpoint. Made by `Chain.connect`, ended by `async with` or `close`."""
 
-    def __init__(self, rpc: Rpc, deployment: Deployment) -> None:
+    def __init__(self, rpc: Rpc, deployment: Deployment, max_fee_wei: int = DEFAULT_MAX_GAS_PRICE) -> None:
+        """`max_fee_wei` is the most that its senders offer per gas."""
         self.rpc = rpc
+        self.max_fee_wei = max_fee_wei
         self.deployment = deployment
         contracts = deployment.contracts
         self.token = WorkToken(rpc, contracts.token)
@@ -37,6 +39,7 @@ class Chain:
         self.channels = Channels(rpc, contracts.channels)
         self.beacon = Beacon(rpc, contracts.beacon)
         self._confirmed: tuple[float, int] | None = None  # when it was asked for, and the block
+        self._senders: dict[str, Sender] = {}
 
     @classmethod
     async def connect(
@@ -44,18 +47,21 @@ class Chain:
         url: str = DEFAULT_RPC,
         deployment: Deployment | Path | None = None,
         environ: Mapping[str, str] = os.environ,
+        max_fee_wei: int = DEFAULT_MAX_GAS_PRICE,
     ) -> Self:
         """Connect and make sure that the deployment (by default: `find_deployment`) is on this chain.
 
-        Raises ChainUnreachable or DeploymentError.
+        Raises ChainUnreachable, WrongChain or another DeploymentError. Once connected, every method that asks the chain
+        raises WrongChain if the endpoint comes to serve another one.
         """
         rpc = Rpc(url)
         try:
-            chain_id = await rpc.chain_id()
+            identity = await rpc.identity()
+            chain_id = identity.chain_id
             if not isinstance(deployment, Deployment):
                 deployment = find_deployment(chain_id, deployment, environ)
             if deployment.chain_id != chain_id:
-                raise DeploymentError(f"the deployment is for chain {deployment.chain_id}, but {url} serves {chain_id}")
+                raise WrongChain(f"the deployment is for chain {deployment.chain_id}, but {url} serves {chain_id}")
             if not await rpc.code(deployment.contracts.channels):
                 raise DeploymentError(
                     f"there is no contract at {deployment.contracts.channels} on {url}:"
@@ -64,7 +70,8 @@ class Chain:
         except BaseException:
             await rpc.close()
             raise
-        return cls(rpc, deployment)
+        rpc.expect(identity)
+        return cls(rpc, deployment, max_fee_wei)
 
     async def __aenter__(self) -> Self:
         return self
@@ -75,6 +82,8 @@ class Chain:
         await self.close()
 
     async def close(self) -> None:
+        for sender in self._senders.values():
+            sender.close()
         await self.rpc.close()
 
     async def confirmed_block(self) -> int:
@@ -93,8 +102,21 @@ class Chain:
         return block
 
     def sender(self, account: LocalAccount | UnlockedAccount) -> Sender:
-        """Sends transactions of `account`. Use one sender per key and process: it keeps their order."""
-        return Sender(self.rpc, self.deployment.chain_id, account, self.deployment.contracts.names())
+        """Sends transactions of `account`; the same sender for the same account.
+
+        From its first send no other process can use the key, until the sender or this object is closed.
+        """
+        sender = self._senders.get(account.address)
+        if sender is None or sender.account != account:
+            sender = self._senders[account.address] = Sender(
+                self.rpc,
+                self.deployment.chain_id,
+                account,
+                self.deployment.contracts.names(),
+                max_fee_wei=self.max_fee_wei,
+                confirmations=self.deployment.parameters.confirmations,
+            )
+        return sender
 
     def events(self, *contracts: str) -> EventReader:
         """Events of these contracts (names from abi.CONTRACTS; default: all but the token, which may be a busy one)."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from efedllm.chain.addresses import parse_address
-from efedllm.chain.errors import ChainError, DeploymentError
+from efedllm.chain.errors import ChainError, DeploymentError, WrongChain
 from efedllm.errors import on_one_line
 from efedllm.protocol.eip712 import Domain
 from efedllm.strict_json import parse_json
@@ -136,7 +136,7 @@ def find_deployment(chain_id: int, given: Path | None, environ: Mapping[str, str
     path = given or (Path(from_environment) if from_environment else default_path(chain_id))
     deployment = Deployment.read(path)
     if deployment.chain_id != chain_id:
-        raise DeploymentError(
+        raise WrongChain(
             f"{path} is for chain {deployment.chain_id}, but the RPC endpoint serves chain {chain_id}:"
             " pass another --rpc or --deployment"
         )

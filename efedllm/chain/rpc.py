@@ -1,59 +1,69 @@
 """The JSON-RPC endpoint: what we ask a node, with errors that a person can act on."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
-from aiohttp import ClientError, ClientTimeout
-from eth_typing import HexStr
-from hexbytes import HexBytes
-from web3 import AsyncHTTPProvider, AsyncWeb3
-from web3.exceptions import (
-    BadResponseFormat,
-    BlockNotFound,
-    ContractLogicError,
-    MethodUnavailable,
-    TransactionNotFound,
-    Web3RPCError,
-    Web3ValueError,
-)
-from web3.types import LogReceipt, RPCEndpoint, TxParams, TxReceipt
+from aiohttp import ClientConnectionError, ClientError, ClientResponseError, ClientTimeout
+from web3 import AsyncHTTPProvider
+from web3.exceptions import BadResponseFormat, Web3Exception
+from web3.types import RPCEndpoint
 
-from efedllm.chain.errors import ChainError, ChainUnreachable, UnknownBlock
+from efedllm.chain import answers
+from efedllm.chain.answers import Block, Log, Mined, Transaction
+from efedllm.chain.errors import ChainError, ChainSlow, ChainUnreachable, UnknownBlock, WrongChain
 from efedllm.chain.reverts import explain
 from efedllm.options import DEFAULT_RPC
 
+__all__ = ["Block", "BlockId", "Identity", "Log", "Rpc"]
+
 BlockId = int | str  # a number, or "latest"
+T = TypeVar("T")
+
+_PAUSES = (0.1, 0.4)  # before a read is asked again, where the connection broke or the endpoint was busy
+_BUSY = frozenset({429, 502, 503, 504})
+_CHECK_SECONDS = 10.0
+_NO_METHOD = -32601
+_REVERTED = 3
 
 
 @dataclass(frozen=True)
-class Block:
-    """Header of a block; `timestamp` is unix seconds, `base_fee_wei` None on chains without EIP-1559."""
+class Identity:
+    """Which chain it is. The first block tells chains of one id apart, as a local one before and after a restart."""
 
-    number: int
-    hash: bytes
-    parent: bytes
-    timestamp: int
-    base_fee_wei: int | None
+    chain_id: int
+    genesis: bytes
+
+
+class _Refused(ChainError):
+    """An error in the sense of JSON-RPC."""
+
+    def __init__(self, url: str, code: object, reason: str) -> None:
+        super().__init__(f"the chain at {url} refused: {reason}")
+        self.code = code
 
 
 class Rpc:
-    """One endpoint over HTTP. Every method raises ChainUnreachable when there is no answer, ChainError for a refusal.
+    """One endpoint over HTTP. Every method raises ChainUnreachable when there is no usable answer, ChainError for a
+    refusal, WrongChain once another chain answers than the one to `expect`.
 
-    Nothing is retried here: who asks knows how long an answer is worth waiting for.
+    Broken connections are tried again for half a second, and no answer takes longer than `timeout_seconds`; who wants
+    to wait longer asks again.
     """
 
-    def __init__(self, url: str = DEFAULT_RPC, timeout_seconds: float = 30) -> None:
+    def __init__(self, url: str = DEFAULT_RPC, timeout_seconds: float = 20) -> None:
         self.url = url
-        provider = AsyncHTTPProvider(
+        # Without web3's own retries and formatters nothing happens behind our back.
+        self._provider = AsyncHTTPProvider(
             url,
             request_kwargs={"timeout": ClientTimeout(total=timeout_seconds)},
             exception_retry_configuration=None,
         )
-        # Without middleware nothing happens behind our back: no extra requests, no filled-in fields.
-        self._w3: AsyncWeb3[AsyncHTTPProvider] = AsyncWeb3(provider, middleware=[])
+        self._expected: Identity | None = None
+        self._checked = 0.0
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,124 +74,198 @@ class Rpc:
         await self.close()
 
     async def close(self) -> None:
-        await self._w3.provider.disconnect()
+        await self._provider.disconnect()
+
+    # which chain
+
+    async def identity(self) -> Identity:
+        chain_id = await self._ask_unchecked("eth_chainId", [], answers.quantity)
+        first = await self._ask_unchecked("eth_getBlockByNumber", ["0x0", False], answers.optional(answers.block))
+        if first is None:
+            raise ChainUnreachable(self.url, "it has no first block")
+        return Identity(chain_id, first.hash)
+
+    def expect(self, identity: Identity) -> None:
+        """Believe only this chain from now on: checked now and then, and whenever the endpoint was out of reach."""
+        self._expected, self._checked = identity, time.monotonic()
+
+    async def check(self) -> None:
+        """Raises WrongChain if the endpoint serves another chain than it should by now."""
+        if self._expected is None:
+            return
+        found = await self.identity()
+        if found.chain_id != self._expected.chain_id:
+            raise WrongChain(
+                f"{self.url} serves chain {found.chain_id} by now instead of {self._expected.chain_id}:"
+                " start again with another --rpc"
+            )
+        if found != self._expected:
+            raise WrongChain(
+                f"{self.url} serves another chain of id {found.chain_id} than before:"
+                " if it was restarted, run `efedllm deploy`, then start this program again"
+            )
+        self._checked = time.monotonic()
+
+    # reading
 
     async def chain_id(self) -> int:
-        with self._answers():
-            return await self._w3.eth.chain_id
+        return await self._ask("eth_chainId", [], answers.quantity)
 
     async def block_number(self) -> int:
-        with self._answers():
-            return await self._w3.eth.get_block_number()
+        return await self._ask("eth_blockNumber", [], answers.quantity)
 
     async def block(self, block: BlockId = "latest") -> Block:
         """Raises UnknownBlock if there is no such block (yet)."""
-        with self._answers():
-            found = await self._w3.eth.get_block(cast(Any, block))
-        return Block(
-            number=found["number"],
-            hash=bytes(found["hash"]),
-            parent=bytes(found["parentHash"]),
-            timestamp=found["timestamp"],
-            base_fee_wei=found.get("baseFeePerGas"),
-        )
+        found = await self._ask("eth_getBlockByNumber", [_block(block), False], answers.optional(answers.block))
+        if found is None:
+            raise self._unknown(block)
+        return found
+
+    async def transactions(self, block: int) -> Sequence[Transaction]:
+        """All transactions of a block. Raises UnknownBlock."""
+        found = await self._ask("eth_getBlockByNumber", [_block(block), True], answers.optional(answers.transactions))
+        if found is None:
+            raise self._unknown(block)
+        return found
 
     async def balance(self, address: str, block: BlockId = "latest") -> int:
         """The chain's own coin, in wei."""
-        with self._answers():
-            return await self._w3.eth.get_balance(cast(Any, address), cast(Any, block))
+        return await self._ask_at("eth_getBalance", [address], block, answers.quantity)
 
-    async def code(self, address: str) -> bytes:
-        with self._answers():
-            return bytes(await self._w3.eth.get_code(cast(Any, address)))
+    async def code(self, address: str, block: BlockId = "latest") -> bytes:
+        return await self._ask_at("eth_getCode", [address], block, answers.data)
 
     async def call(self, to: str, data: bytes, block: BlockId = "latest", sender: str | None = None) -> bytes:
         """Raises Reverted if the contract refuses."""
-        parameters: dict[str, Any] = {"to": to, "data": HexStr("0x" + data.hex())}
-        if sender is not None:
-            parameters["from"] = sender
-        with self._answers():
-            return bytes(await self._w3.eth.call(cast(TxParams, parameters), cast(Any, block), ccip_read_enabled=False))
+        parameters = {"to": to, "data": "0x" + data.hex()} | ({} if sender is None else {"from": sender})
+        return await self._ask_at("eth_call", [parameters], block, answers.data)
 
-    async def estimate_gas(self, transaction: TxParams) -> int:
+    async def estimate_gas(self, transaction: Mapping[str, Any]) -> int:
         """Raises Reverted if the transaction would be refused."""
-        with self._answers():
-            return await self._w3.eth.estimate_gas(transaction)
+        return await self._ask("eth_estimateGas", [_plain(transaction), "latest"], answers.quantity)
 
-    async def transaction_count(self, address: str) -> int:
-        """The next nonce of `address`, with what waits in the node's pool."""
-        with self._answers():
-            return await self._w3.eth.get_transaction_count(cast(Any, address), "pending")
+    async def transaction_count(self, address: str, block: BlockId = "pending") -> int:
+        """The next nonce of `address`: by default with what waits in the node's pool."""
+        return await self._ask_at("eth_getTransactionCount", [address], block, answers.quantity)
 
     async def priority_fee(self) -> int:
         """What the node thinks a timely block wants on top of the base fee, in wei per gas; 0 if it has no opinion."""
-        with self._answers():
-            try:
-                return int(await self._w3.manager.coro_request(RPCEndpoint("eth_maxPriorityFeePerGas"), []), 16)
-            except MethodUnavailable:
-                return 0
+        try:
+            return await self._ask("eth_maxPriorityFeePerGas", [], answers.quantity)
+        except _Refused as error:
+            if error.code != _NO_METHOD:
+                raise
+            return 0
 
     async def gas_price(self) -> int:
-        with self._answers():
-            return await self._w3.eth.gas_price
-
-    async def send_raw(self, raw: bytes) -> bytes:
-        with self._answers():
-            return bytes(await self._w3.eth.send_raw_transaction(HexBytes(raw)))
+        return await self._ask("eth_gasPrice", [], answers.quantity)
 
     async def accounts(self) -> tuple[str, ...]:
         """Accounts whose keys the node holds; none on any real network."""
-        with self._answers():
-            return tuple(await self._w3.eth.accounts)
+        return await self._ask("eth_accounts", [], answers.sequence(answers.address))
 
-    async def send_unlocked(self, transaction: TxParams) -> bytes:
-        """Let the node sign with an account of its own; only local chains have any."""
-        with self._answers():
-            return bytes(await self._w3.eth.send_transaction(transaction))
-
-    async def receipt(self, transaction_hash: bytes) -> TxReceipt | None:
-        with self._answers():
-            try:
-                return await self._w3.eth.get_transaction_receipt(HexBytes(transaction_hash))
-            except TransactionNotFound:
-                return None
+    async def receipt(self, transaction_hash: bytes) -> Mined | None:
+        parameters = ["0x" + transaction_hash.hex()]
+        return await self._ask("eth_getTransactionReceipt", parameters, answers.optional(answers.mined))
 
     async def knows(self, transaction_hash: bytes) -> bool:
         """Whether the transaction is mined or waits in the node's pool."""
-        with self._answers():
-            try:
-                await self._w3.eth.get_transaction(HexBytes(transaction_hash))
-            except TransactionNotFound:
-                return False
-            return True
+        return await self._ask("eth_getTransactionByHash", ["0x" + transaction_hash.hex()], answers.known)
 
-    async def logs(self, addresses: Sequence[str], first: int, last: int) -> list[LogReceipt]:
-        """Logs of the contracts in blocks `first` to `last`, both included."""
-        with self._answers():
-            return await self._w3.eth.get_logs(
-                cast(Any, {"address": list(addresses), "fromBlock": hex(first), "toBlock": hex(last)})
-            )
+    async def logs(self, addresses: Sequence[str], first: int, last: int) -> list[Log]:
+        """Logs of the contracts in blocks `first` to `last`, both included. A node may not have all of them yet."""
+        wanted = {"address": list(addresses), "fromBlock": hex(first), "toBlock": hex(last)}
+        return list(await self._ask("eth_getLogs", [wanted], answers.sequence(answers.log)))
 
-    @contextmanager
-    def _answers(self) -> Iterator[None]:
+    async def logs_of(self, addresses: Sequence[str], block: Block) -> list[Log]:
+        """Logs of the contracts in exactly this block. Raises UnknownBlock where it is not part of the node's chain."""
+        wanted = {"address": list(addresses), "blockHash": "0x" + block.hash.hex()}
         try:
-            yield
-        except ContractLogicError as error:
-            data = error.data if isinstance(error.data, str) and error.data.startswith("0x") else "0x"
-            raise explain(bytes.fromhex(data[2:]), error.message or "") from error
-        except BlockNotFound as error:
-            raise UnknownBlock(f"the chain at {self.url} does not know that block: {error}") from error
-        except Web3RPCError as error:
-            raise ChainError(f"the chain at {self.url} refused: {_reason(error)}") from error
-        except (ClientError, TimeoutError, OSError) as error:
-            raise ChainUnreachable(self.url, str(error) or type(error).__name__) from error
-        except (BadResponseFormat, Web3ValueError, ValueError) as error:
-            raise ChainUnreachable(self.url, "it does not speak JSON-RPC") from error
+            return list(await self._ask("eth_getLogs", [wanted], answers.sequence(answers.log)))
+        except _Refused as error:
+            if (await self.block(block.number)).hash != block.hash:
+                raise self._unknown(block.number) from error
+            raise
+
+    # sending
+
+    async def send_raw(self, raw: bytes) -> bytes:
+        return await self._ask("eth_sendRawTransaction", ["0x" + raw.hex()], answers.hash32, is_read=False)
+
+    async def send_unlocked(self, transaction: Mapping[str, Any]) -> bytes:
+        """Let the node sign with an account of its own; only local chains have any."""
+        return await self._ask("eth_sendTransaction", [_plain(transaction)], answers.hash32, is_read=False)
+
+    # asking
+
+    async def _ask_at(self, method: str, parameters: list[Any], block: BlockId, parse: Callable[[Any], T]) -> T:
+        """Like `_ask`, about one block. What nodes say about a block they do not know differs, so the facts decide."""
+        try:
+            return await self._ask(method, [*parameters, _block(block)], parse)
+        except _Refused as error:
+            if isinstance(block, int):
+                try:
+                    await self.block(block)
+                except UnknownBlock as unknown:
+                    raise unknown from error
+            raise
+
+    async def _ask(self, method: str, parameters: list[Any], parse: Callable[[Any], T], is_read: bool = True) -> T:
+        if self._expected is not None and time.monotonic() >= self._checked + _CHECK_SECONDS:
+            await self.check()
+        try:
+            return await self._ask_unchecked(method, parameters, parse, is_read)
+        except ChainUnreachable:
+            self._checked = float("-inf")  # who answers next may be another one
+            raise
+
+    async def _ask_unchecked(
+        self, method: str, parameters: list[Any], parse: Callable[[Any], T], is_read: bool = True
+    ) -> T:
+        response = await self._post(method, parameters, _PAUSES if is_read else ())
+        if not isinstance(response, dict):
+            raise ChainUnreachable(self.url, "it does not speak JSON-RPC")
+        if response.get("error") is not None:
+            raise self._refusal(response["error"])
+        try:
+            return parse(response["result"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ChainUnreachable(self.url, f"its answer to {method} makes no sense") from error
+
+    async def _post(self, method: str, parameters: list[Any], pauses: Sequence[float]) -> object:
+        for pause in (*pauses, None):
+            try:
+                return await self._provider.make_request(cast(RPCEndpoint, method), parameters)
+            except TimeoutError as error:
+                raise ChainSlow(self.url, "no answer in time") from error
+            except (ClientError, OSError) as error:
+                is_worth_it = isinstance(error, ClientConnectionError)
+                is_worth_it |= isinstance(error, ClientResponseError) and error.status in _BUSY
+                if pause is None or not is_worth_it:
+                    raise ChainUnreachable(self.url, str(error) or type(error).__name__) from error
+                await asyncio.sleep(pause)
+            except (BadResponseFormat, Web3Exception, ValueError) as error:
+                raise ChainUnreachable(self.url, "it does not speak JSON-RPC") from error
+        raise AssertionError("the last attempt returns or raises")
+
+    def _refusal(self, error: object) -> ChainError:
+        """The node's own words without the envelope, or a contract's explained."""
+        fields = error if isinstance(error, dict) else {}
+        message = fields.get("message")
+        if not isinstance(message, str):
+            return ChainUnreachable(self.url, "it refuses without a reason")
+        message = " ".join(message.split())
+        if fields.get("code") == _REVERTED or "revert" in message.lower():
+            return explain(answers.revert_data(fields.get("data")), message)
+        return _Refused(self.url, fields.get("code"), message)
+
+    def _unknown(self, block: BlockId) -> UnknownBlock:
+        return UnknownBlock(f"the chain at {self.url} does not know block {block}: it may be behind, try again")
 
 
-def _reason(error: Web3RPCError) -> str:
-    """The node's own words, without the envelope."""
-    detail = (error.rpc_response or {}).get("error")
-    if isinstance(detail, dict) and isinstance(detail.get("message"), str):
-        return str(detail["message"])
-    return str(error.message)
+def _block(block: BlockId) -> str:
+    return hex(block) if isinstance(block, int) else block
+
+
+def _plain(transaction: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: hex(value) if isinstance(value, int) else value for name, value in transaction.items()}

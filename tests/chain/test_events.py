@@ -10,7 +10,6 @@ from itertools import pairwise
 
 import pytest
 from eth_account import Account
-from web3.types import LogReceipt
 
 from efedllm.chain.abi import interface
 from efedllm.chain.chain import Chain
@@ -18,7 +17,7 @@ from efedllm.chain.errors import ChainError, ChainUnreachable, Reorganised
 from efedllm.chain.event_reader import Cursor, EventReader, Page
 from efedllm.chain.events import KINDS, Event, Origin, ServiceUpdated, Staked, Transfer
 from efedllm.chain.local import AnvilProcess
-from efedllm.chain.rpc import Block, BlockId, Rpc
+from efedllm.chain.rpc import Block, BlockId, Log, Rpc
 from efedllm.chain.stake_registry import Role, Service
 from tests.support.chain import fund, new_account
 from tests.support.registry import MODEL_ID, SPEC
@@ -35,9 +34,12 @@ async def stake_often(chain: Chain, times: int) -> str:
     return account.address
 
 
-def reader(chain: Chain, source: Rpc | None = None, confirmations: int = 0, page_blocks: int = 2_000) -> EventReader:
+def reader(
+    chain: Chain, source: Rpc | None = None, confirmations: int = 0, page_blocks: int = 2_000, near_blocks: int = 2
+) -> EventReader:
     contracts = {"StakeRegistry": chain.stakes.address}
-    return EventReader(source or chain.rpc, contracts, chain.deployment.deploy_block, confirmations, page_blocks)
+    first = chain.deployment.deploy_block
+    return EventReader(source or chain.rpc, contracts, first, confirmations, page_blocks, near_blocks)
 
 
 async def pages(reader: EventReader, cursor: Cursor | None = None, last: int | None = None) -> list[Page]:
@@ -126,7 +128,7 @@ class StingyRpc(Rpc):
     most = 2
     refused = 0
 
-    async def logs(self, addresses: Sequence[str], first: int, last: int) -> list[LogReceipt]:
+    async def logs(self, addresses: Sequence[str], first: int, last: int) -> list[Log]:
         found = await super().logs(addresses, first, last)
         if len(found) > self.most:
             self.refused += 1
@@ -137,7 +139,7 @@ class StingyRpc(Rpc):
 async def test_too_large_pages_are_halved(chain: Chain, anvil: AnvilProcess) -> None:
     await stake_often(chain, 9)
     async with StingyRpc(anvil.url) as rpc:
-        assert amounts(await pages(reader(chain, rpc))) == list(range(1, 10))
+        assert amounts(await pages(reader(chain, rpc, near_blocks=0))) == list(range(1, 10))
         assert rpc.refused > 0
 
 
@@ -146,7 +148,7 @@ async def test_refusal_of_a_single_block_is_an_error(chain: Chain, anvil: AnvilP
     async with StingyRpc(anvil.url) as rpc:
         rpc.most = -1
         with pytest.raises(ChainError, match="more than 2 results"):
-            await pages(reader(chain, rpc))
+            await pages(reader(chain, rpc, near_blocks=0))
 
 
 async def test_reorganisation_is_noticed(chain: Chain, anvil: AnvilProcess) -> None:
@@ -166,7 +168,7 @@ class ChangingRpc(Rpc):
     anvil: AnvilProcess
     snapshot = ""
 
-    async def logs(self, addresses: Sequence[str], first: int, last: int) -> list[LogReceipt]:
+    async def logs(self, addresses: Sequence[str], first: int, last: int) -> list[Log]:
         found = await super().logs(addresses, first, last)
         if self.snapshot:
             self.anvil.revert(self.snapshot)
@@ -180,7 +182,7 @@ async def test_page_is_never_a_mixture_of_two_chains(chain: Chain, anvil: AnvilP
     await stake_often(chain, 3)
     async with ChangingRpc(anvil.url) as rpc:
         rpc.anvil, rpc.snapshot = anvil, snapshot
-        found = await pages(reader(chain, rpc))
+        found = await pages(reader(chain, rpc, near_blocks=0))
     assert amounts(found) == []
     assert found[-1].cursor.hash == (await chain.rpc.block(found[-1].cursor.block)).hash
 
@@ -214,9 +216,13 @@ class FlakyRpc(Rpc):
         self._maybe_fail()
         return await super().block(block)
 
-    async def logs(self, addresses: Sequence[str], first: int, last: int) -> list[LogReceipt]:
+    async def logs(self, addresses: Sequence[str], first: int, last: int) -> list[Log]:
         self._maybe_fail()
         return await super().logs(addresses, first, last)
+
+    async def logs_of(self, addresses: Sequence[str], block: Block) -> list[Log]:
+        self._maybe_fail()
+        return await super().logs_of(addresses, block)
 
 
 async def test_follow_waits_for_a_chain_that_is_down(chain: Chain, anvil: AnvilProcess) -> None:

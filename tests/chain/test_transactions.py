@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from typing import Any
 
 import pytest
 from eth_account import Account
@@ -17,6 +18,7 @@ from efedllm.chain.rpc import Rpc
 from efedllm.chain.stake_registry import Role
 from efedllm.chain.transactions import Sender, UnlockedAccount
 from tests.support.chain import ETHER, new_account
+from tests.support.rpc_proxy import Forward, RpcProxy
 
 
 def payment(wei: int = 1) -> Call:
@@ -59,11 +61,14 @@ async def test_send_all_may_share_a_block(chain: Chain, anvil: AnvilProcess) -> 
 
 
 async def test_two_senders_with_one_key(chain: Chain) -> None:
-    """Another program used the key meanwhile: its nonces are seen."""
+    """In one process they share the key; each sees the other's nonces."""
     account = await new_account(chain)
     first, second = chain.sender(account), chain.sender(account)
-    for sender in (first, second, first):
+    assert first is second
+    other = Sender(chain.rpc, 31337, account, {})
+    for sender in (first, other, first):
         await sender.send(payment())
+    other.close()
     assert await chain.rpc.transaction_count(account.address) == 3
 
 
@@ -78,43 +83,33 @@ async def test_nonce_recovers_after_transactions_were_undone(chain: Chain, anvil
     assert await chain.rpc.transaction_count(sender.address) == 1
 
 
-class LaggingRpc(Rpc):
-    """A node that has not seen the newest `behind` transactions of anybody when it counts."""
-
-    behind = 0
-
-    async def transaction_count(self, address: str) -> int:
-        return max(0, await super().transaction_count(address) - self.behind)
-
-
 async def test_nonce_recovers_from_a_node_that_lags(chain: Chain, anvil: AnvilProcess) -> None:
+    """The newest of our transactions are not counted: the same nonce would never be mined."""
     account = await new_account(chain)
-    async with LaggingRpc(anvil.url) as rpc:
-        sender = Sender(rpc, 31337, account, {})
-        await sender.send(payment())
-        await sender.send(payment())
-        rpc.behind = 1
-        await sender.send(payment())
+    with RpcProxy(anvil.url) as proxy:
+        async with Rpc(proxy.url) as rpc:
+            sender = Sender(rpc, 31337, account, {})
+            await sender.send(payment())
+            await sender.send(payment())
+
+            def one_less(method: str, parameters: list[Any], forward: Forward) -> dict[str, Any]:
+                return {"result": hex(int(forward(method, parameters)["result"], 16) - 1)}
+
+            proxy.add(one_less, ["eth_getTransactionCount"], times=3)
+            await sender.send(payment())
+            sender.close()
     assert await chain.rpc.transaction_count(account.address) == 3
 
 
-class SilentRpc(Rpc):
-    """A node that takes transactions, but whose first answers get lost."""
-
-    lost = 2
-
-    async def send_raw(self, raw: bytes) -> bytes:
-        if self.lost:
-            self.lost -= 1
-            await super().send_raw(raw) if self.lost else None
-            raise ChainUnreachable(self.url, "the answer got lost")
-        return await super().send_raw(raw)
-
-
-async def test_lost_answer_sends_nothing_twice(chain: Chain, anvil: AnvilProcess) -> None:
+@pytest.mark.parametrize("lost", [1, 3])
+async def test_lost_answer_sends_nothing_twice(chain: Chain, anvil: AnvilProcess, lost: int) -> None:
+    """The node took the transaction, and its answer got lost: it is the same transaction that is sent again."""
     account = await new_account(chain)
-    async with SilentRpc(anvil.url) as rpc:
-        await Sender(rpc, 31337, account, {}).send(payment(5))
+    with RpcProxy(anvil.url) as proxy:
+        async with Rpc(proxy.url) as rpc:
+            proxy.lose_answers("eth_sendRawTransaction", times=lost)
+            with Sender(rpc, 31337, account, {}) as sender:
+                await sender.send(payment(5))
     assert await chain.rpc.transaction_count(account.address) == 1
     assert await chain.rpc.balance("0x" + "11" * 20) == 5
 
@@ -143,21 +138,21 @@ async def test_revert_is_explained_and_costs_nothing(chain: Chain) -> None:
 async def test_revert_in_the_block_is_explained(chain: Chain, anvil: AnvilProcess) -> None:
     """Both estimates pass, the second transaction fails: the first one took what it needed."""
     account, hot_key = await new_account(chain), Account.create().address
-    first, second = chain.sender(account), chain.sender(account)
     anvil.rpc("evm_setAutomine", False)
     try:
-        one = asyncio.create_task(first.send(chain.stakes.register(Role.WORKER, hot_key)))
-        await waiting(anvil, 1)
-        # Anvil estimates on the latest block, in which the first transaction is not yet.
-        two = asyncio.create_task(second.send(chain.stakes.register(Role.VERIFIER, hot_key)))
+        sending = asyncio.create_task(
+            chain.sender(account).send_all(
+                [chain.stakes.register(Role.WORKER, hot_key), chain.stakes.register(Role.VERIFIER, hot_key)]
+            )
+        )
         await waiting(anvil, 2)
         anvil.mine()
-        await one
         with pytest.raises(Reverted) as caught:
-            await two
+            await sending
     finally:
         anvil.rpc("evm_setAutomine", True)
     assert caught.value.name == "AlreadyRegistered"
+    assert (await chain.stakes.participant_of(account.address)).role is Role.WORKER
 
 
 async def test_without_money_for_gas(chain: Chain) -> None:

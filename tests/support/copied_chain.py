@@ -114,7 +114,10 @@ class CopiedChain:
 
     def _logs(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
         addresses = {address.lower() for address in asked["address"]}
-        first, last = int(asked["fromBlock"], 16), int(asked["toBlock"], 16)
+        if "blockHash" in asked:
+            first = last = int(self._ask("eth_getBlockByHash", [asked["blockHash"], False])["number"], 16)
+        else:
+            first, last = int(asked["fromBlock"], 16), int(asked["toBlock"], 16)
         return [
             log
             for log in (self._log(event) for event in self.planted.events(self.events()))
