@@ -2,18 +2,25 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 from efedllm.protocol.vouchers import Book
 
 from .errors import SessionError
 from .network import ChannelState
 
+FORGIVEN_PART = 32
+"""One in so many base units that a channel paid is forgiven of what it left unpaid: requests also fail through nobody's
+or somebody else's fault, and who pays for months must not be stopped by the sum of them."""
+
 
 class Account:
     """Shared by all sessions of one (payer, session key, epoch). Amounts in base units."""
 
-    def __init__(self, session_key: str, book: Book, state: ChannelState) -> None:
+    def __init__(self, session_key: str, book: Book, state: ChannelState, delivered: Mapping[bytes, int]) -> None:
+        """`delivered`: by request, the fee of what was done in requests that failed."""
         self.session_key, self.book = session_key, book
+        self._delivered = dict(delivered)
         self.update(state)
         self.lock = asyncio.Lock()
         """Held from checking a voucher until it is in the book."""
@@ -27,6 +34,21 @@ class Account:
         """Raises SessionError for a voucher beyond the deposit."""
         if total > self.state.deposit:
             raise SessionError("voucher", f"voucher.total {total} exceeds the deposit of {self.state.deposit}")
+
+    @property
+    def arrears(self) -> int:
+        """What ended requests left unpaid, less what is forgiven."""
+        unpaid = sum(max(fee - self.book.covered(request_id), 0) for request_id, fee in self._delivered.items())
+        return max(unpaid - self.book.total // FORGIVEN_PART, 0)
+
+    def check_credit(self, window: int, needed: int) -> None:
+        """Raises SessionError if arrears leave less than `needed` of the window: no request could go on."""
+        if window - self.arrears < needed:
+            raise SessionError(
+                "credit",
+                f"this channel left {self.arrears} base units of earlier requests unpaid, a credit window is {window}: "
+                "close it with `efedllm channel close` and open another one, or choose another path",
+            )
 
     def check_openable(self, needed: int) -> None:
         """Raises SessionError unless the channel can carry `needed` more. The caller compared the epoch."""
@@ -51,6 +73,8 @@ class Account:
         self._advanced[request_id] = unpaid
         return True
 
-    def end(self, request_id: bytes) -> None:
-        """The session is over; what it advanced is paid or lost."""
+    def end(self, request_id: bytes, delivered: int) -> None:
+        """The session is over; what it advanced is paid, or in arrears."""
         self._advanced.pop(request_id, None)
+        if delivered > self.book.covered(request_id):
+            self._delivered[request_id] = delivered

@@ -25,9 +25,10 @@ class Accounts:
         key = (payer, session_key, state.epoch)
         if key not in self._known:
             if state.deposit == 0:  # strangers leave no trace
-                return Account(session_key, Book(payer, worker, state.epoch), state)
+                return Account(session_key, Book(payer, worker, state.epoch), state, {})
             book = await asyncio.to_thread(self._context.store.book, payer, session_key, worker, state.epoch)
-            self._known.setdefault(key, Account(session_key, book, state))
+            delivered = await asyncio.to_thread(self._context.store.failed_fees, payer, session_key, state.epoch)
+            self._known.setdefault(key, Account(session_key, book, state, delivered))
         account = self._known[key]
         account.update(state)
         return account

@@ -142,7 +142,7 @@ class Service:
         request = message.request
         account = await self.accounts.to_serve(request.payer, admitted.session_key)
         session = Session(context, message.request_id, request, message.prompt, admitted, account, peer)
-        account.check_openable(session.till.needed_to_open())
+        session.till.check_openable()
         begin = context.store.begin_request
         new = await asyncio.to_thread(
             begin,

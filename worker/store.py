@@ -22,7 +22,7 @@ from .errors import StoreError
 from .rows import RowFiles
 
 assert __package__ is not None
-LAYOUT = Layout(__package__, ("schema.sql", "schema_2.sql"), "what was signed", StoreError)
+LAYOUT = Layout(__package__, ("schema.sql", "schema_2.sql", "schema_3.sql"), "what was signed", StoreError)
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,16 @@ class Store:
         """After a restart: requests that a dead process left open are interrupted. Returns how many."""
         with self._db.transaction() as db:
             return db.execute("UPDATE requests SET state = 'interrupted' WHERE state = 'open'").rowcount
+
+    def failed_fees(self, payer: str, session_key: str, epoch: int) -> dict[bytes, int]:
+        """The fee of the last receipt of each failed request in one channel and epoch, paid or not."""
+        rows = self._db.rows(
+            "SELECT receipts.request_id, receipt FROM requests JOIN receipts ON receipts.request_id = requests.id "
+            "WHERE session_key = ? AND epoch = ? AND state = 'failed' ORDER BY positions",
+            (session_key, epoch),
+        )
+        receipts = [(request_id, Receipt.from_wire(msgpack.unpackb(packed))) for request_id, packed in rows]
+        return {request_id: receipt.fee for request_id, receipt in receipts if receipt.payer == payer}
 
     # receipts
 

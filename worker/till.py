@@ -7,8 +7,9 @@ from efedllm.chain.errors import ChainError
 from efedllm.protocol import eip712
 from efedllm.protocol.messages import Payment
 from efedllm.protocol.objects import Hop, Receipt, Request
-from efedllm.protocol.pricing import ceiling_of, fee_of, window_of
+from efedllm.protocol.pricing import CHUNK_POSITIONS, RECEIPT_TOKENS, ceiling_of, fee_of, window_of
 from efedllm.protocol.vouchers import accept
+from efedllm.storage.threads import to_the_end
 
 from .account import Account
 from .context import Context
@@ -26,12 +27,19 @@ class Till:
         self._context, self._request_id, self._request, self._hop = context, request_id, request, hop
         self._receipts: dict[bytes, Receipt] = {}
         self._last_fee = 0
+        self._worked = 0
+        """Fee of everything that was begun."""
         self._credit = asyncio.Event()
         self._client_gone = False
+        self._dishonoured = False
+        """No voucher came where one was due."""
 
-    def needed_to_open(self) -> int:
-        """Deposit that must be free before the request is begun."""
-        return min(self.window, ceiling_of(self._hop, self._request))
+    def check_openable(self) -> None:
+        """Raises SessionError if the channel's deposit or its arrears do not leave enough to begin the request."""
+        self.account.check_openable(min(self.window, ceiling_of(self._hop, self._request)))
+        chunk = min(self._request.promptCount, CHUNK_POSITIONS) * self._hop.promptPrice + self._hop.tokenPrice
+        between_receipts = min(self._request.maxTokens, RECEIPT_TOKENS) * self._hop.tokenPrice
+        self.account.check_credit(self.window, max(chunk, between_receipts))
 
     def expect(self, digest: bytes, receipt: Receipt) -> None:
         """A receipt was signed and kept: vouchers may pay for it from now on."""
@@ -44,8 +52,9 @@ class Till:
         self._credit.set()
 
     def end(self) -> None:
-        """The session is over; what it advanced is paid or lost."""
-        self.account.end(self._request_id)
+        """The session is over; what it advanced is paid, or in arrears. What bears no receipt is, if the client is to
+        blame: a path may break through anybody."""
+        self.account.end(self._request_id, self._worked if self._dishonoured else self._last_fee)
 
     async def take(self, message: Payment) -> None:
         """Check a voucher, keep it, credit it; the caller answers. Raises VoucherError or SessionError."""
@@ -62,9 +71,12 @@ class Till:
             leaf, replaces = accept(book, message.voucher, receipt, message.receipt_digest)
             self.account.check_covers(leaf.after)
             index = len(book.leaves) - (1 if replaces else 0)
-            keep = self._context.store.keep_voucher
-            await asyncio.to_thread(keep, signer, leaf, index, message.voucher, message.signature)
-            book.add(leaf, replaces)
+
+            def keep() -> None:
+                self._context.store.keep_voucher(signer, leaf, index, message.voucher, message.signature)
+                book.add(leaf, replaces)
+
+            await to_the_end(keep)
         self._credit.set()
 
     async def afford(self, positions: int, generated: int) -> None:
@@ -73,9 +85,10 @@ class Till:
         refreshed = False
         while True:
             unpaid = fee - self.account.book.covered(self._request_id)
-            if unpaid > self.window:
+            if unpaid > self.window - self.account.arrears:
                 await self._await_credit()
             elif self.account.advance(self._request_id, unpaid):
+                self._worked = fee
                 return
             elif refreshed:
                 raise SessionError("channel", "the deposit is used up: top the channel up and ask again")
@@ -116,10 +129,12 @@ class Till:
     async def _await_credit(self) -> None:
         self._credit.clear()
         if self._client_gone:
+            self._dishonoured = True
             raise SessionError("credit", "the client left without paying for the last window")
         seconds = self._context.voucher_seconds
         try:
             async with asyncio.timeout(seconds):
                 await self._credit.wait()
         except TimeoutError as error:
+            self._dishonoured = True
             raise SessionError("credit", f"no voucher came for {seconds:g} s: the work stops here") from error
