@@ -10,6 +10,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+
+from eth_account import Account
 
 from efedllm.chain.participants import gather_some
 from efedllm.client.records import Reader, RecordSource, Unanswered
@@ -92,10 +95,12 @@ class Collector:
         # The large ones first, so that none of them is left over for the end.
         ordered = sorted(tasks, key=lambda task: -task.vouchers[0].count)
         shares = [ordered[at :: processes * 4] for at in range(min(len(ordered), processes * 4))]
+        reader = None if self.reader is None else (self.reader.address, bytes(self.reader.key.key))
+        read = partial(_read_share, self.domain, self.hot_keys, reader)
         # A fork would copy the threads' locks in whatever state they are.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(processes, context) as pool:
-            found = await asyncio.gather(*(loop.run_in_executor(pool, _read_share, self, share) for share in shares))
+            found = await asyncio.gather(*(loop.run_in_executor(pool, read, share) for share in shares))
         return [one for share in found for one in share]
 
 
@@ -103,9 +108,12 @@ def tasks_of(ledger: Ledger, books: Mapping[BookKey, Sequence[Voucher]]) -> list
     return [Task(key, vouchers, ledger.participants[key.channel.worker].endpoint) for key, vouchers in books.items()]
 
 
-def _read_share(collector: Collector, tasks: Sequence[Task]) -> list[Collected]:
-    """In a process of its own."""
-    return asyncio.run(collector._here(tasks))
+def _read_share(
+    domain: eip712.Domain, hot_keys: Mapping[str, Set[str]], reader: tuple[str, bytes] | None, tasks: Sequence[Task]
+) -> list[Collected]:
+    """In a process of its own; the reader's key comes over the pipe between the two."""
+    own = None if reader is None else Reader(reader[0], Account.from_key(reader[1]))
+    return asyncio.run(Collector(domain, hot_keys, own)._here(tasks))
 
 
 class _Books:

@@ -3,7 +3,7 @@
 import types
 import typing
 from dataclasses import dataclass, field, fields
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Self
 
 from eth_utils.address import is_address, to_checksum_address
@@ -20,6 +20,12 @@ def abi(kind: str) -> Any:
     """A dataclass field of Solidity type `kind`: uintN, address, bytes32, uint32[], or the name of a nested struct
     (with [] for a list)."""
     return field(metadata={"abi": kind})
+
+
+@lru_cache(1024)
+def _checksummed(text: str) -> str | None:
+    """The same few addresses are in thousands of receipts."""
+    return to_checksum_address(text) if is_address(text) else None
 
 
 def _check(owner: str, name: str, kind: str, value: object) -> object:
@@ -39,9 +45,9 @@ def _check(owner: str, name: str, kind: str, value: object) -> object:
             raise ProtocolError(f"{where}: expected 32 bytes")
         return value
     if kind == "address":
-        if not isinstance(value, str) or not is_address(value):
+        if not isinstance(value, str) or len(value) > 42 or (address := _checksummed(value)) is None:
             raise ProtocolError(f"{where}: expected an address")
-        return to_checksum_address(value)
+        return address
     if not isinstance(value, Struct):
         raise ProtocolError(f"{where}: expected a {kind}")
     return value

@@ -13,6 +13,7 @@ import pytest
 from eth_utils.crypto import keccak
 
 from chain_scripts.audit import run_audit
+from chain_scripts.ledger import collect
 from efedllm.chain.chain import Chain
 from efedllm.chain.local import AnvilProcess
 from efedllm.cli import main
@@ -107,6 +108,18 @@ async def test_audit_reads_records_for_who_may(market: Market, chain: Chain) -> 
     assert all(cold(1).address in one.account for one in done.differences)
     done = await run_audit(chain, Reader(PAYER.address, hot(0)))
     assert (done.differences, done.collected.records, done.collected.unavailable_records) == ((), 0, 10)
+
+
+async def test_audit_with_several_processes_finds_the_same(
+    market: Market, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect, "LARGE", 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    done = await run_audit(chain, Reader(VERIFIER_COLD.address, VERIFIER_HOT))
+    assert (done.differences, done.collected.receipts, done.collected.records) == ((), 10, 10)
+    market.alter(0, lambda record: replace(record, generated=[1, *record.generated[1:]]))
+    done = await run_audit(chain, Reader(VERIFIER_COLD.address, VERIFIER_HOT))
+    assert {one.field for one in done.differences} == {"content"}
 
 
 async def test_audit_counts_a_silent_workers_receipts_as_unavailable(market: Market, audit: Audit) -> None:
