@@ -280,6 +280,15 @@ class Paying(RuleBasedStateMachine):
         self.was_restored = True
         self.start()
 
+    @precondition(lambda self: self.backups)
+    @rule(data=st.data(), lie=st.sampled_from(LIES), added=st.lists(st.integers(1, 4), min_size=1, max_size=3))
+    def an_old_copy_pays_a_liar(self, data: st.DataObject, lie: str, added: list[int]) -> None:
+        """The attack that all this is against, often enough to be found."""
+        self.puts_a_backup_back(data)
+        self.opens_a_request(lie)
+        for amount in added if self.is_open else []:
+            self.pays(amount, same=False, kill="")
+
     @precondition(lambda self: self.worker.held)
     @rule(data=st.data())
     def worker_puts_a_backup_back(self, data: st.DataObject) -> None:
@@ -304,4 +313,4 @@ class Paying(RuleBasedStateMachine):
 
 
 TestPaying = Paying.TestCase
-TestPaying.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestPaying.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
