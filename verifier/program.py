@@ -9,6 +9,7 @@ from pathlib import Path
 
 from efedllm.chain.chain import Chain
 from efedllm.chain.keys import KeyRole, KeyStore
+from efedllm.chain.rotation import settle_hot_key
 from efedllm.chain.stake_registry import Participant, Role
 from efedllm.client.records import Reader, RecordSource
 from efedllm.protocol.model_spec import model_id
@@ -57,7 +58,8 @@ async def run(options: Options, announce: Announce) -> Report:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     keys = KeyStore(options.data_dir)
-    cold, hot = keys.find(KeyRole.COLD).address, keys.load(KeyRole.HOT, options.password)
+    cold = keys.find(KeyRole.COLD).address
+    keys.load(KeyRole.HOT, options.password)  # a wrong password is told before anything else
     manifest = read_manifest(options.model)
     d = manifest.dimensions
     limits = ModelLimits(model_id(model_spec(manifest)), d.layers, d.vocab, d.context)
@@ -66,6 +68,8 @@ async def run(options: Options, announce: Announce) -> Report:
             raise StartError(
                 f"model {manifest.name} is not registered here: run `efedllm model register {options.model}`"
             )
+        await settle_hot_key(chain, keys)
+        hot = keys.load(KeyRole.HOT, options.password)
         check_participant(await chain.stakes.participant_of(cold), cold, hot.address)
         compute = await asyncio.to_thread(_compute, options, manifest.weights_root, d.layers)
         deployment = chain.deployment

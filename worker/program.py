@@ -17,6 +17,7 @@ from efedllm.chain.amounts import format_amount, parse_amount
 from efedllm.chain.chain import Chain
 from efedllm.chain.errors import ChainError, ChainUnreachable, GasTooDear, NotMined
 from efedllm.chain.keys import KeyRole, KeyStore
+from efedllm.chain.rotation import settle_hot_key
 from efedllm.chain.stake_registry import Service
 from efedllm.chain.transactions import Sender
 from efedllm.protocol.model_spec import model_id
@@ -70,7 +71,8 @@ async def run(options: Options, announce: Announce, load: Callable[[Options, int
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     keys = KeyStore(options.data_dir)
-    cold, hot = keys.find(KeyRole.COLD).address, keys.load(KeyRole.HOT, options.password)
+    cold = keys.find(KeyRole.COLD).address
+    keys.load(KeyRole.HOT, options.password)  # a wrong password is told before anything else
     manifest = read_manifest(options.model)
     end = manifest.dimensions.layers if options.end is None else options.end
     identity = model_id(model_spec(manifest))
@@ -81,6 +83,8 @@ async def run(options: Options, announce: Announce, load: Callable[[Options, int
             raise StartError(
                 f"model {manifest.name} is not registered here: run `efedllm model register {options.model}`"
             )
+        await settle_hot_key(chain, keys)
+        hot = keys.load(KeyRole.HOT, options.password)
         await check_standing(chain, cold, hot.address)
         store = Store(store_path(options.data_dir, chain.deployment.chain_id, chain.deployment.contracts.channels))
         stack.callback(store.close)

@@ -25,7 +25,10 @@ def objection(participant: Participant, cold: str, hot: str, counting: str) -> s
     if hot == participant.next_hot_key:
         when = datetime.fromtimestamp(participant.next_hot_key_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         return f"the hot key {hot} counts from {when} on: no requests until then"
-    return f"the hot key {hot} is not the registered one, {counting}: use that data directory"
+    return (
+        f"the hot key {hot} is not the registered one, {counting}: after `efedllm keys rotate` restart this worker,"
+        " otherwise use the data directory of that key"
+    )
 
 
 async def read_objection(chain: Chain, cold: str, hot: str) -> tuple[str | None, bool]:
