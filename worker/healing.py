@@ -13,6 +13,7 @@ from efedllm.protocol.errors import ProtocolError, VoucherError
 from efedllm.protocol.objects import Receipt, Voucher
 from efedllm.protocol.packing import unpack
 from efedllm.protocol.vouchers import accept
+from efedllm.storage.threads import to_the_end
 
 from .account import Account
 from .accounts import Accounts
@@ -100,7 +101,10 @@ async def _take(context: Context, account: Account, proof: Proof, digest: bytes)
     leaf, replaces = accept(book, voucher, receipt, digest)
     account.check_covers(leaf.after)
     index = len(book.leaves) - (1 if replaces else 0)
-    keep = context.store.keep_voucher
-    kept = (receipt, digest, proof.receipt_signature)
-    await asyncio.to_thread(keep, account.session_key, leaf, index, voucher, proof.signature, kept)
-    book.add(leaf, replaces)
+    paid = (receipt, digest, proof.receipt_signature)
+
+    def keep() -> None:
+        context.store.keep_voucher(account.session_key, leaf, index, voucher, proof.signature, paid)
+        book.add(leaf, replaces)
+
+    await to_the_end(keep)

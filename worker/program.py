@@ -44,8 +44,8 @@ log = logging.getLogger("efedllm.worker")
 TAKE_KEY_SECONDS = 10.0
 """How long the start waits for transactions of an earlier process to settle."""
 MIN_BLIND_SECONDS = 600.0
-"""Channels are served without news from the chain for half of the withdrawal delay; on chains whose delays are for
-playing, for this long."""
+"""Without news from the chain, channels are served for half of the withdrawal delay, and the keys of others believed
+for half of the delay of a rotation; on chains whose delays are for playing, for this long."""
 
 
 def load_shard(options: Options, end: int) -> "Shard":
@@ -180,16 +180,19 @@ def _start(work: Coroutine[object, object, None]) -> asyncio.Task[None]:
 def _context(options: Options, chain: Chain, offer: Offer, store: Store, shard: "Shard", hot: LocalAccount) -> Context:
     from .engine import Engine
 
+    parameters = chain.deployment.parameters
+    blind = max(MIN_BLIND_SECONDS, parameters.withdrawal_delay_seconds / 2)
+    keys_blind = max(MIN_BLIND_SECONDS, parameters.hot_key_delay_seconds / 2)
     return Context(
         offer=offer,
         domain=chain.deployment.domain,
         engine=Engine(shard, options.sessions),
         store=store,
-        network=ContractNetwork(chain, offer.worker),
+        network=ContractNetwork(chain, offer.worker, keys_blind),
         hot_key=hot,
         hidden=shard.dimensions.hidden,
-        credit_tokens=chain.deployment.parameters.credit_tokens,
-        blind_seconds=max(MIN_BLIND_SECONDS, chain.deployment.parameters.withdrawal_delay_seconds / 2),
+        credit_tokens=parameters.credit_tokens,
+        blind_seconds=blind,
         max_sessions=options.sessions,
     )
 
