@@ -1,5 +1,6 @@
 """A worker's view of a real chain: money that came in counts once confirmed, what takes it out counts at once."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,7 @@ async def market(chain: Chain, tmp_path: Path) -> Market:
 
 async def state_of(chain: Chain, market: Market, paying: Paying) -> ChannelState:
     network = ContractNetwork(chain, market.cold.address, 600.0)
+    await asyncio.sleep(0.3)  # a confirmed block is taken for the newest one for a moment
     return await network.channel(paying.account.address, paying.session.address)
 
 
