@@ -34,6 +34,7 @@ _COMMANDS = (
     "chain_scripts.claim",
     "chain_scripts.withdraw",
     "chain_scripts.status",
+    "chain_scripts.verify_deployment",
     "chain_scripts.audit",
 )
 

@@ -45,7 +45,9 @@ def standard_input(
     return {
         "language": "Solidity",
         "sources": {name: {"content": text} for name, text in sources(checkout, roots).items()},
-        "settings": settings(checkout) | changed | {"outputSelection": {"*": {key: list(outputs[key]) for key in outputs}}},
+        "settings": settings(checkout)
+        | changed
+        | {"outputSelection": {"*": {key: list(outputs[key]) for key in outputs}}},
     }
 
 

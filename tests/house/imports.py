@@ -31,7 +31,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     # Like tests they measure programs and are in no wheel.
     "benchmarks": _ALL_PARTS | {"worker", "verifier"},
     "models": _ALL_PARTS,
-    "tools": frozenset(),
+    "tools": frozenset({"efedllm.chain"}),
 }
 # `python -m worker` is `efedllm worker`: starting a program may go through the command line, the program itself not.
 ALLOWED |= {f"{program}.__main__": ALLOWED[program] | {"efedllm.cli"} for program in ("worker", "verifier")}
