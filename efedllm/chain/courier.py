@@ -225,28 +225,30 @@ class Courier:
         newest = sent.versions[-1]
         price, _ = await self.price()
         trouble.price = price if price.total > self.cap_wei else None
-        if not any([await self.rpc.knows(transaction_hash) for transaction_hash in sent.hashes]):
-            log.warning("transaction 0x%s was dropped; sending it again", newest.hash.hex())
-            again, raw = self._sign(replace(sent, versions=sent.versions[:-1]), newest.fees)
-            await self._send_again(raw)
-            trouble.since = time.monotonic()
-            # A signature made elsewhere may differ in its bytes: then both are watched.
-            return sent if again.versions[-1] == newest else self._kept(sent.with_version(again.versions[-1]))
+        is_known = any([await self.rpc.knows(transaction_hash) for transaction_hash in sent.hashes])
         head = await self.rpc.block_number()
-        if time.monotonic() < trouble.since + self.patience_seconds or head <= trouble.head:
-            return sent  # where no block came, no offer is high enough
-        fees = replacement_fees(newest.fees, price, self.cap_wei)
-        if fees is None:
+        # Where no block came, no offer is high enough; where it was dropped for its price, no wait is long enough.
+        is_stuck = time.monotonic() >= trouble.since + self.patience_seconds and head > trouble.head
+        is_too_low = not is_known and price.base_fee > newest.fees.max_fee
+        fees = replacement_fees(newest.fees, price, self.cap_wei) if is_stuck or is_too_low else None
+        if fees is not None:
+            sent, raw = self._sign(sent, fees)
+            log.warning("transaction 0x%s is not mined; offering %d wei per gas", newest.hash.hex(), fees.max_fee)
+            trouble.since, trouble.head = time.monotonic(), head
+        elif not is_known:
+            before, raw = self._sign(replace(sent, versions=sent.versions[:-1]), newest.fees)
+            log.log(
+                logging.DEBUG if trouble.was_dropped else logging.WARNING,
+                "transaction 0x%s was dropped; sending it again",
+                newest.hash.hex(),
+            )
+            trouble.was_dropped = True
+            if before.versions[-1] != newest:  # a signature made elsewhere may differ in its bytes: watch both
+                sent = sent.with_version(before.versions[-1])
+        else:
             return sent
-        replaced, raw = self._sign(sent, fees)
-        self._kept(replaced)
-        log.warning("transaction 0x%s is not mined; offering %d wei per gas", newest.hash.hex(), fees.max_fee)
-        await self._send_again(raw)
-        trouble.since, trouble.head = time.monotonic(), head
-        return replaced
-
-    def _kept(self, sent: Sent) -> Sent:
         self.outbox.put(sent)
+        await self._send_again(raw)
         return sent
 
     async def _send_again(self, raw: bytes) -> None:
@@ -287,3 +289,4 @@ class _Trouble:
     since: float
     head: int
     price: Price | None = None
+    was_dropped: bool = False
