@@ -39,10 +39,11 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "claim",
         help="turn vouchers into pending earnings",
-        description="Send the best vouchers that the worker of --data-dir holds; may run while it serves.",
+        description="Send the best vouchers that the worker of --data-dir holds, whatever the gas costs. A worker that "
+        "serves claims by itself when that pays, with its hot key; so this may run beside it with the cold key only.",
     )
     parser.add_argument(
-        "--key", choices=("hot", "cold"), default="hot", help="which key sends, and pays gas (default: hot)"
+        "--key", choices=("hot", "cold"), default="cold", help="which key sends, and pays gas (default: cold)"
     )
     add_key_options(parser)
     parser.set_defaults(run=run)

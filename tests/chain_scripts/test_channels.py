@@ -143,7 +143,7 @@ def test_claim_release_and_withdraw(
     assert worker.json("claim")["claims"] == []
 
     give_voucher(client, worker, deployment, 9 * WORK)
-    second = worker.json("claim", "--key", "cold")
+    second = worker.json("claim", "--key", "hot")
     assert second["claims"] == [{"index": 1, "amount": str(4 * WORK)}]
 
     early = worker.on_chain("withdraw", "earnings")

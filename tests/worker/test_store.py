@@ -126,7 +126,6 @@ def test_a_store_of_the_first_version_goes_on(tmp_path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("DROP INDEX requests_failed")
         database.execute("DROP TABLE best_vouchers")
-        database.execute("DROP INDEX requests_failed")
         database.execute("ALTER TABLE requests DROP COLUMN row_bytes")
         database.execute("ALTER TABLE vouchers DROP COLUMN kept_at")
         database.execute("PRAGMA user_version = 1")
