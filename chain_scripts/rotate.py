@@ -48,6 +48,8 @@ async def rotate_hot(arguments: Namespace, chain: Chain) -> int:
         f"the hot key {following} signs from {show_time(at)} on; until then {participant.hot_key} does\n"
         "restart the worker or verifier after that time: it takes the new key by itself"
     )
+    if not await chain.rpc.balance(following):
+        text += f"\n{following} has none of the chain's coin: send it some, so that a worker can claim with it"
     _tell_hot(arguments, "announced", following, at, text)
     return 0
 
