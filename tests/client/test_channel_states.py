@@ -7,8 +7,8 @@ honest or shows whatever it likes of what it holds.
 import asyncio
 import itertools
 import shutil
-import tempfile
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,10 @@ from efedllm.protocol.messages import Opened
 from efedllm.protocol.objects import Receipt, Voucher
 from efedllm.protocol.vouchers import Book, Leaf, accept
 from efedllm.storage.witness import Highest, Witness
+from tests.support.crashes import in_memory
 
 DOMAIN = Domain(31337, "0x" + "c0" * 20)
 SIGNER, PAYER, WORKER = Account.create(), Account.create().address, Account.create().address
-MEMORY = Path("/dev/shm")
-"""Thousands of commits: a disk would take minutes over them, and adds nothing to a process that is only killed."""
 KILLS = ("before it is kept", "before the witness", "before it is sent", "before it is taken", "before the answer")
 LIES = ("nothing", "an older voucher", "a higher total", "a lower total", "no desk", "other leaves", "a forged voucher")
 
@@ -121,7 +120,8 @@ class Paying(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.exists() else None))
+        self.memory = ExitStack()
+        self.folder = self.memory.enter_context(in_memory())
         self.data, self.state = self.folder / "data", self.folder / "state"
         self.backups: list[Path] = []
         self.numbers = itertools.count(1)
@@ -136,7 +136,7 @@ class Paying(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.end()
         self.loop.close()
-        shutil.rmtree(self.folder)
+        self.memory.close()
 
     # the process
 

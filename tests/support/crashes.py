@@ -19,6 +19,7 @@ import os
 import shutil
 import sqlite3
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -102,6 +103,15 @@ class Crashes:
         else:
             copy = self.points[-1].copy
         self.points.append(Point(number, kind, site, copy, len(self.messages)))
+
+
+@contextmanager
+def in_memory() -> Iterator[Path]:
+    """A folder for thousands of commits, where there is one that no disk slows down: to a process that is only killed
+    they are the same."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 def restored(point: Point, folder: Path) -> Path:
