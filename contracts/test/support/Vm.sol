@@ -32,6 +32,9 @@ interface Vm {
     function label(address account, string calldata name) external;
     function getNonce(address account) external view returns (uint64 nonce);
     function computeCreateAddress(address deployer, uint256 nonce) external pure returns (address created);
+    // Which slots of an account were touched since `record`; a write counts as a read too.
+    function record() external;
+    function accesses(address target) external returns (bytes32[] memory reads, bytes32[] memory writes);
     function snapshotState() external returns (uint256 snapshot);
     function revertToState(uint256 snapshot) external returns (bool success);
 
