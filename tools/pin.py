@@ -1,6 +1,6 @@
-"""Rewrites constraints.txt: the newest versions that pyproject.toml allows, transitive ones too.
+"""Rewrites constraints.txt: the newest versions that pyproject.toml allows, transitive ones too; and those of Slither.
 
-Resolves in a fresh environment, so that nothing already installed has a say. `make setup` then installs them.
+Resolves in fresh environments, so that nothing already installed has a say. `make setup` then installs them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.setup import CONSTRAINTS, requirements
+from tools.slither.environment import REQUIREMENTS, WANTED
 
-HEADER = "# Every Python package of the checkout, transitive ones too. Written by: make constraints\n"
+HEADER = "# Every Python package of {}, transitive ones too. Written by: make constraints\n"
 
 
 def pinned(freeze: str) -> list[str]:
@@ -23,16 +25,23 @@ def pinned(freeze: str) -> list[str]:
     return sorted((line for line in lines if not line.startswith("pip==")), key=str.lower)
 
 
-def main() -> int:
+def resolved(wanted: Sequence[str], whose: str) -> str:
+    """Text of a file of pins that satisfies `wanted`."""
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         pip = [str(Path(folder, "bin", "python")), "-m", "pip"]
-        wanted = requirements()
-        subprocess.run([*pip, "install", "-qq", *(line for line in wanted if line.startswith("torch=="))], check=True)
-        subprocess.run([*pip, "install", "-qq", *wanted], check=True)
+        first = [line for line in wanted if line.startswith("torch==")]
+        for lines in (first, list(wanted)):
+            if lines:
+                subprocess.run([*pip, "install", "-qq", *lines], check=True)
         freeze = subprocess.run([*pip, "freeze", "--all"], check=True, capture_output=True, text=True).stdout
-    CONSTRAINTS.write_text(HEADER + "\n".join(pinned(freeze)) + "\n")
-    print(f"wrote {CONSTRAINTS.name}; now run: make setup")
+    return HEADER.format(whose) + "\n".join(pinned(freeze)) + "\n"
+
+
+def main() -> int:
+    CONSTRAINTS.write_text(resolved(requirements(), "the checkout"))
+    REQUIREMENTS.write_text(resolved([WANTED], "Slither's own environment"))
+    print(f"wrote {CONSTRAINTS.name} and Slither's {REQUIREMENTS.name}; now run: make setup")
     return 0
 
 

@@ -27,8 +27,8 @@ STUCK = "no end"
 class Report:
     """What was run. `killers`: the test that noticed the fault, None if none did. `impossible` do not compile.
 
-    `unfit`: tests that fail without any fault where the contracts carry them all (by gas, say): they judge nothing. Those
-    that do not compile with all faults of a file are among them.
+    `unfit`: tests that fail without any fault where the contracts carry them all (by gas, say): they judge nothing.
+    Tests that do not compile with all faults of a file are among them.
     """
 
     killers: dict[Mutant, str | None] = field(default_factory=dict)
