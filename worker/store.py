@@ -85,8 +85,8 @@ class Store:
         )
         with self._db.transaction() as db:
             cursor = db.execute(
-                "INSERT INTO requests (id, request, signature, salt, prompt, shard, session_key, epoch, state) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO requests (id, request, signature, salt, prompt, shard, session_key, epoch, state, "
+                "row_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING",
                 row,
             )
             return cursor.rowcount == 1

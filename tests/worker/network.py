@@ -82,17 +82,25 @@ class RunningWorker:
 
 
 class WorkerGroup:
-    """`ranges`: one worker per layer range of the built model in `folder`."""
+    """`ranges`: one worker per layer range of the built model in `folder`. `identities`: address and hot key of each,
+    where they are not to be new ones; their stores lie in `data` under their addresses."""
 
-    def __init__(self, folder: Path, ranges: list[tuple[int, int]], data: Path, **changes: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        ranges: list[tuple[int, int]],
+        data: Path,
+        identities: list[tuple[str, LocalAccount]] | None = None,
+        **changes: Any,
+    ) -> None:
         self.folder, self.ranges, self.data, self.changes = folder, ranges, data, changes
+        self.identities = identities or [(Account.create().address, Account.create()) for _ in ranges]
         self.chain = MemoryChain()
         self.workers: list[RunningWorker] = []
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        for start, end in self.ranges:
-            address, hot_key = Account.create().address, Account.create()
+        for (start, end), (address, hot_key) in zip(self.ranges, self.identities, strict=True):
             self.workers.append(await self._start(start, end, address, hot_key, self.data / f"{address}.sqlite"))
         return self
 
