@@ -100,7 +100,10 @@ def encode_values(parameters: Sequence[AbiItem], values: Sequence[object]) -> by
 
 def decode_values(parameters: Sequence[AbiItem], data: bytes) -> tuple[Any, ...]:
     """Structs as tuples, addresses with checksum. Raises eth_abi's DecodingError."""
-    values = decode([collapse_if_tuple(dict(item)) for item in parameters], data)
+    try:
+        values = decode([collapse_if_tuple(dict(item)) for item in parameters], data)
+    except (OverflowError, ValueError) as error:  # lengths beyond any, and text that is none
+        raise DecodingError(f"not such values ({type(error).__name__})") from error
     return tuple(_checksummed(item, value) for item, value in zip(parameters, values, strict=True))
 
 
@@ -116,6 +119,8 @@ def _typed(hint: Any, value: Any) -> Any:
         if is_dataclass(hint):
             return build(hint, value)
         if issubclass(hint, IntEnum):
+            if value not in list(hint):
+                raise ChainError(f"{value} is no {hint.__name__}: the deployment file does not fit this chain")
             return hint(value)
     return value
 

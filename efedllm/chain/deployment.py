@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 import types
 import typing
@@ -20,6 +21,7 @@ _VERSION = 1
 _MAX_NUMBER = 2**64 - 1
 _MOST = {"token_decimals": 255}  # as ERC-20 has it: whoever divides by 10 ** decimals is not kept busy with it
 _MAX_TEXT = 100
+_AMOUNT = re.compile("0|[1-9][0-9]{0,38}", re.ASCII)
 _AMOUNTS = frozenset({"first_slash"})  # decimal strings in the file: JSON readers lose digits of large numbers
 
 
@@ -164,7 +166,7 @@ def _value(hint: type[Any], name: str, value: object, where: str, owner: type[An
     if not isinstance(hint, types.GenericAlias) and is_dataclass(hint):
         return _parse(hint, value, where)
     if name in _AMOUNTS:
-        if not (isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 39):
+        if not (isinstance(value, str) and _AMOUNT.fullmatch(value)):
             raise DeploymentError(f"{where}: expected an amount as a decimal string")
         return int(value)
     if hint is int:

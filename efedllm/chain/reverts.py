@@ -6,7 +6,10 @@ from eth_abi.exceptions import DecodingError
 
 from efedllm.chain.abi import CONTRACTS, Signature, decode_values, interface
 from efedllm.chain.errors import Reverted
+from efedllm.errors import on_one_line
 
+_SHOWN = 160
+"""Characters of a refusal that are shown."""
 _BUILT_IN = {
     bytes.fromhex("08c379a0"): Signature("Error", "Error(string)", ({"name": "reason", "type": "string"},), ()),
     bytes.fromhex("4e487b71"): Signature("Panic", "Panic(uint256)", ({"name": "code", "type": "uint256"},), ()),
@@ -51,14 +54,24 @@ def explain(data: bytes, message: str = "") -> Reverted:
     """The exception for a revert with return data `data`; `message` is what the node said, for reverts without data."""
     signature = _errors().get(data[:4])
     if signature is None:
-        detail = f"unknown error 0x{data.hex()}" if data else message or "no reason given"
+        detail = f"unknown error {_hex(data)}" if data else _line(message) or "no reason given"
         return Reverted(f"the contract refused: {detail}")
     names = [item["name"] for item in signature.inputs]
     try:
         arguments = dict(zip(names, decode_values(signature.inputs, data[4:]), strict=True))
     except DecodingError:
-        return Reverted(f"the contract refused: malformed {signature.name} 0x{data.hex()}", signature.name)
-    call = f"{signature.name}({', '.join(f'{name}={value}' for name, value in arguments.items())})"
+        return Reverted(f"the contract refused: malformed {signature.name} {_hex(data)}", signature.name)
+    shown = {name: _line(str(value)) for name, value in arguments.items()}
+    call = f"{signature.name}({', '.join(f'{name}={value}' for name, value in shown.items())})"
     advice = ADVICE.get(signature.name)
-    text = f"{advice.format(**arguments)} [{call}]" if advice else f"the contract refused: {call}"
+    text = f"{advice.format(**shown)} [{call}]" if advice else f"the contract refused: {call}"
     return Reverted(text, signature.name, arguments)
+
+
+def _line(text: str) -> str:
+    """A contract's or a node's words, as an error of ours repeats them."""
+    return on_one_line(text[:_SHOWN])
+
+
+def _hex(data: bytes) -> str:
+    return f"0x{data[: _SHOWN // 2].hex()}{'...' if len(data) > _SHOWN // 2 else ''}"

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Self
 
 import aiohttp
-import msgpack
 
 from efedllm.client.errors import ModelError, TokenizerError
 from efedllm.client.peer import UNREACHABLE
 from efedllm.client.tokenizer import Tokenizer
+from efedllm.protocol import packing
+from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.tokenizer_hash import TOKENIZER_FILES
 
 log = logging.getLogger("efedllm.client")
@@ -33,10 +34,10 @@ class ModelFiles:
     def unpack(cls, data: bytes, expected_hash: bytes) -> Self:
         """From the answer of `GET /v1/tokenizer`. Raises TokenizerError unless it is what the model commits to."""
         try:
-            body = msgpack.unpackb(data, raw=False, strict_map_key=True, max_ext_len=0)
-        except (ValueError, msgpack.exceptions.UnpackException) as error:
-            raise TokenizerError("the tokenizer files are not msgpack") from error
-        if not isinstance(body, dict) or body.keys() != {"files", "stop_ids"}:
+            body = packing.unpack(data)
+        except ProtocolError as error:
+            raise TokenizerError(f"the answer with the tokenizer files {error}") from error
+        if not isinstance(body, dict) or list(body) != ["files", "stop_ids"]:
             raise TokenizerError("the tokenizer files are not a map with files and stop_ids")
         files, stop_ids = body["files"], body["stop_ids"]
         if not isinstance(files, dict) or not files.keys() <= set(TOKENIZER_FILES):
@@ -45,11 +46,12 @@ class ModelFiles:
             raise TokenizerError("the tokenizer files are not bytes")
         if not isinstance(stop_ids, list) or not all(type(token) is int and 0 <= token < 1 << 32 for token in stop_ids):
             raise TokenizerError("the stop ids are not a list of token ids")
-        return cls(files, tuple(sorted(set(stop_ids))), Tokenizer.verified(files, stop_ids, expected_hash))
+        if stop_ids != sorted(set(stop_ids)) or list(files) != [name for name in TOKENIZER_FILES if name in files]:
+            raise TokenizerError("the tokenizer files or the stop ids are not in order")
+        return cls(files, tuple(stop_ids), Tokenizer.verified(files, stop_ids, expected_hash))
 
     def pack(self) -> bytes:
-        packed: bytes = msgpack.packb({"files": self.files, "stop_ids": list(self.stop_ids)})
-        return packed
+        return packing.pack({"files": self.files, "stop_ids": list(self.stop_ids)})
 
     @property
     def chat_template(self) -> str | None:
@@ -80,8 +82,11 @@ async def model_files(
 
 async def _fetch(http: aiohttp.ClientSession, endpoint: str) -> bytes:
     timeout = aiohttp.ClientTimeout(total=FETCH_SECONDS)
-    async with http.get(endpoint.rstrip("/") + "/v1/tokenizer", timeout=timeout) as response:
-        response.raise_for_status()
+    url = endpoint.rstrip("/") + "/v1/tokenizer"
+    # Who is asked is who is registered, and what is counted is what takes memory: no redirects, nothing unpacked.
+    async with http.get(url, timeout=timeout, allow_redirects=False, auto_decompress=False) as response:
+        if response.status != 200:
+            raise ModelError(f"it refused with {response.status}")
         data = bytearray()
         async for chunk in response.content.iter_chunked(1 << 16):
             data += chunk

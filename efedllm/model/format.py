@@ -28,6 +28,7 @@ from efedllm.strict_json import parse_json
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "model.json"
+MAX_MANIFEST_BYTES = 1 << 25
 MAX_NAME = 100
 MAX_STOP_IDS = 64
 

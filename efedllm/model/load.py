@@ -11,13 +11,16 @@ from safetensors import SafetensorError, safe_open
 
 from efedllm.model.commitment import HASH_BYTES, leaf_hashes, tensor_root
 from efedllm.model.errors import ModelError
-from efedllm.model.format import MANIFEST_FILE, Manifest, parse_manifest
+from efedllm.model.format import MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest, parse_manifest
 from efedllm.model.layout import EMBEDDING_FILE, FINAL_FILE, TABLES_FILE, TensorSpec, layer_file, leaves_file
 from efedllm.model.ranges import check_ranges
-from efedllm.model.stored import Stored
+from efedllm.model.stored import Integers, Stored
 from efedllm.model.tokenizer_files import read_tokenizer_files
 from efedllm.numerics.weights import Gain, Matrix, Tables
 from efedllm.protocol.tokenizer_hash import tokenizer_hash
+
+_KINDS = frozenset({"BOOL", "I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64", "F16", "F32", "F64"})
+"""Types of safetensors that numpy has names for."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ def read_manifest(folder: Path) -> Manifest:
     """The checked manifest of a built model. Raises ModelError."""
     path = folder / MANIFEST_FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise ModelError(f"{path}: is larger than the {MAX_MANIFEST_BYTES} bytes that any model needs")
+        text = path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: cannot be read ({error}); give a folder that `efedllm model build` wrote") from error
     return parse_manifest(text)
@@ -102,7 +107,7 @@ def load_file(folder: Path, manifest: Manifest, file: str) -> dict[str, Stored]:
             _check_names(file, set(source.keys()), specs)
             for spec in specs:
                 # Read into memory, not mapped: what is checked is what is used, whoever writes to the file later.
-                parts = [source.get_tensor(name) for name in spec.part_names]
+                parts = [_read_part(source, name) for name in spec.part_names]
                 scales = parts[1] if len(parts) > 1 else None
                 tensor = Stored(spec, parts[0], scales, manifest.tensors[spec.name].exponent)
                 _check(tensor, leaves[spec.name], manifest.tensors[spec.name].root)
@@ -112,15 +117,24 @@ def load_file(folder: Path, manifest: Manifest, file: str) -> dict[str, Stored]:
     return tensors
 
 
+def _read_part(source: safe_open, name: str) -> Integers:
+    """Types that numpy has no name for are refused before it is asked."""
+    if (kind := source.get_slice(name).get_dtype()) not in _KINDS:
+        raise ModelError(f"tensor {name}: has type {kind}, which no part of a built model has")
+    values: Integers = source.get_tensor(name)
+    return values
+
+
 def read_leaves(folder: Path, specs: Sequence[TensorSpec]) -> dict[str, list[bytes]]:
     """Stored leaf hashes of the tensors of one file, by name. They prove nothing until their root is compared."""
     path = folder / leaves_file(specs[0].file)
     try:
+        size = path.stat().st_size
+        if size != HASH_BYTES * sum(spec.leaf_count for spec in specs):
+            raise ModelError(f"{path}: has {size} bytes, not one hash per leaf; get it again")
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error})") from error
-    if len(data) != HASH_BYTES * sum(spec.leaf_count for spec in specs):
-        raise ModelError(f"{path}: has {len(data)} bytes, not one hash per leaf; get it again")
     hashes = iter([data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)])
     return {spec.name: list(islice(hashes, spec.leaf_count)) for spec in specs}
 

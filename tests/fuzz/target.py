@@ -4,7 +4,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from efedllm.errors import EfedllmError
+from efedllm.errors import MAX_SHOWN, EfedllmError
 
 FREE_BYTES = 1 << 20
 """An input may cost this much memory however short it is (tables, caches, an error's text)."""
@@ -31,7 +31,7 @@ class Target:
     shape: str = "bytes"
     error: type[EfedllmError] | tuple[type[EfedllmError], ...] = EfedllmError
     canonical: bool = True
-    runs: int = 1_000_000
+    runs: int = 20_000
     """Inputs of one long campaign."""
     free_bytes: int = field(default=FREE_BYTES)
 
@@ -63,7 +63,7 @@ class Target:
 def check_error(error: Exception) -> None:
     """Messages reach logs and terminals: one printable line, however long a stranger's words were."""
     text = str(error)
-    if not text or not text.isprintable() or len(text) > 600:
+    if not text or not text.isprintable() or len(text) > MAX_SHOWN + 3:
         raise Broken(f"a message of {len(text)} characters is no line to show: {text[:200]!r}") from error
 
 

@@ -1,18 +1,28 @@
 """Inputs that once got through, or broke what read them. Each is refused now, in one line and with little memory."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import msgpack
 import pytest
 
+from efedllm.chain.abi import encode_values, interface
 from efedllm.chain.deployment import Deployment
-from efedllm.chain.errors import DeploymentError
+from efedllm.chain.errors import ChainError, DeploymentError
+from efedllm.chain.events import decode_log
+from efedllm.chain.reverts import explain
 from efedllm.client.errors import TokenizerError
+from efedllm.client.model_files import ModelFiles
 from efedllm.client.tokenizer import Tokenizer
 from efedllm.errors import EfedllmError
+from efedllm.model.errors import ModelError
+from efedllm.model.format import parse_manifest
+from efedllm.model.layout import FINAL_FILE
+from efedllm.model.load import load_file, read_manifest
 from efedllm.protocol.errors import FrameError, ProtocolError
 from efedllm.protocol.frames import HEADER, decode
 from efedllm.protocol.merkle import node_hash, verify
@@ -20,7 +30,8 @@ from efedllm.protocol.messages import Failure, parse
 from efedllm.protocol.objects import Receipt, Request
 from efedllm.protocol.records import Record, pack_leaves, unpack_leaves
 from efedllm.protocol.vouchers import Leaf
-from tests.fuzz.target import peak_of
+from tests.fuzz.chain_targets import deployments
+from tests.fuzz.target import check_error, peak_of
 from tests.vectors.make_protocol import signed_objects
 
 MIB = 1 << 20
@@ -165,3 +176,72 @@ def test_a_tokenizer_that_fails_only_when_used(content: object) -> None:
     tokenizer = Tokenizer(json.dumps(content).encode())
     with pytest.raises(TokenizerError):
         tokenizer.encode("hello")
+
+
+BUILT = Path(__file__).parents[2] / "models" / "shakespeare" / "built"
+
+
+@pytest.mark.parametrize("kind", [b"BF16", b"F8_E4M3", b"U16"])
+def test_weights_of_types_that_numpy_does_not_know(tmp_path: Path, kind: bytes) -> None:
+    (tmp_path / "leaves").mkdir()
+    shutil.copy(BUILT / "leaves" / "final.bin", tmp_path / "leaves")
+    content = (BUILT / FINAL_FILE).read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + size].replace(b"I16", kind)
+    (tmp_path / FINAL_FILE).write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
+    with pytest.raises(ModelError, match=r"has type|its values are|cannot be read"):
+        load_file(tmp_path, read_manifest(BUILT), FINAL_FILE)
+
+
+@pytest.mark.parametrize("old, new", [('"format": 1', '"format": true'), ('"format": 1', '"format": 1.0'), ("}", " }")])
+def test_manifests_have_one_form(old: str, new: str) -> None:
+    text = (BUILT / "model.json").read_text()
+    with pytest.raises(ModelError, match=r"has format|is not as"):
+        parse_manifest(text.replace(old, new, 1))
+
+
+def test_tokenizer_files_have_one_form() -> None:
+    files = {"tokenizer.json": b"{}", "chat_template.jinja": b""}
+    for other in (
+        {"files": files, "stop_ids": [7, 3]},
+        {"files": files, "stop_ids": [3, 3]},
+        {"stop_ids": [3], "files": files},
+        {"files": dict(reversed(files.items())), "stop_ids": [3]},
+    ):
+        with pytest.raises(TokenizerError, match=r"order|are not a map"):
+            ModelFiles.unpack(msgpack.packb(other), bytes(32))
+
+
+def test_a_node_that_lies_about_lengths_and_roles() -> None:
+    kind = next(item for item in interface("StakeRegistry").events.values() if item.name == "ServiceUpdated")
+    data = (32).to_bytes(32) + bytes(160) + (192).to_bytes(32) + (2**256 - 1).to_bytes(32)
+    with pytest.raises(ChainError, match="malformed ServiceUpdated"):
+        decode_log("StakeRegistry", log_of([kind.hash, bytes(32)], data))
+    kind = next(item for item in interface("StakeRegistry").events.values() if item.name == "Registered")
+    topics, plain = [kind.hash], b""
+    for item in kind.inputs:
+        word = (31 if item["type"] == "uint8" else 0).to_bytes(32)
+        if item["indexed"]:
+            topics.append(word)
+        else:
+            plain += word
+    with pytest.raises(ChainError, match="31 is no Role"):
+        decode_log("StakeRegistry", log_of(topics, plain))
+
+
+def log_of(topics: list[bytes], data: bytes) -> dict[str, object]:
+    place = {"blockNumber": 1, "logIndex": 0, "blockHash": ID, "transactionHash": ID, "address": "0x" + "11" * 20}
+    return {"topics": topics, "data": data, **place}
+
+
+@pytest.mark.parametrize("reason", ["no\nERROR all is lost", "\x1b[2J", "long" * 1000])
+def test_a_contracts_reason_is_shown_in_one_line(reason: str) -> None:
+    data = bytes.fromhex("08c379a0") + encode_values([{"type": "string"}], [reason])
+    for told in (explain(data), explain(b"", reason), explain(reason.encode())):
+        check_error(told)
+
+
+@pytest.mark.parametrize("change", [{"token_decimals": 10**9}, {"token_symbol": "a\nb"}, {"chain_id": 2**256}])
+def test_values_that_no_deployment_has(change: dict[str, object]) -> None:
+    plain = json.loads(deployments()[0]) | change
+    refused(lambda: Deployment.from_json(json.dumps(plain), "x"), DeploymentError, "expected", MIB)
