@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol
 
 from efedllm.chain.answers import Block, Log
@@ -103,7 +102,10 @@ class EventReader:
             size = min(2 * size, self._page_blocks)
             yield Page(cursor, self._events(logs))
         while (first := self._first_behind(cursor)) <= end:
-            for block, logs in await self._near(range(first, min(first + _AT_ONCE, end + 1))):
+            for answer in await self._near(range(first, min(first + _AT_ONCE, end + 1))):
+                if isinstance(answer, BaseException):
+                    raise answer
+                block, logs = answer
                 if cursor is not None and cursor.block == block.number - 1 and cursor.hash != block.parent:
                     raise Reorganised(cursor.block)
                 cursor = Cursor(block.number, block.hash)
@@ -150,18 +152,14 @@ class EventReader:
                 return after.hash, logs
             before = after
 
-    async def _near(self, numbers: range) -> list[tuple[Block, list[Log]]]:
-        """Blocks of one chain, in order, and the logs in each."""
+    async def _near(self, numbers: range) -> list[tuple[Block, list[Log]] | BaseException]:
+        """Each block and the logs in it, or why it cannot be had; they may be of different chains."""
 
         async def one(number: int) -> tuple[Block, list[Log]]:
             block = await self._source.block(number)
             return block, await self._source.logs_of(list(self._names), block)
 
-        found = await asyncio.gather(*map(one, numbers))
-        for (below, _), (above, _) in pairwise(found):
-            if above.parent != below.hash:
-                raise UnknownBlock(f"block {below.number} was replaced while it was read: reading again")
-        return found
+        return await asyncio.gather(*map(one, numbers), return_exceptions=True)
 
     def _events(self, logs: list[Log]) -> tuple[Event, ...]:
         decoded = [decode_log(self._names[entry["address"]], entry) for entry in logs]

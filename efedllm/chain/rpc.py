@@ -178,14 +178,13 @@ class Rpc:
         return list(await self._ask("eth_getLogs", [wanted], answers.sequence(answers.log)))
 
     async def logs_of(self, addresses: Sequence[str], block: Block) -> list[Log]:
-        """Logs of the contracts in exactly this block. Raises UnknownBlock where it is not part of the node's chain."""
+        """Logs of the contracts in exactly this block. Raises UnknownBlock where a node does not give them (yet)."""
         wanted = {"address": list(addresses), "blockHash": "0x" + block.hash.hex()}
         try:
             return list(await self._ask("eth_getLogs", [wanted], answers.sequence(answers.log)))
         except _Refused as error:
-            if (await self.block(block.number)).hash != block.hash:
-                raise self._unknown(block.number) from error
-            raise
+            # Another node behind the same address may know the block, so asking for it would decide nothing.
+            raise UnknownBlock(f"no logs of block {block.number}: {error}") from error
 
     # sending
 
@@ -203,12 +202,13 @@ class Rpc:
         try:
             return await self._ask(method, [*parameters, _block(block)], parse)
         except _Refused as error:
-            if isinstance(block, int):
-                try:
-                    await self.block(block)
-                except UnknownBlock as unknown:
-                    raise unknown from error
-            raise
+            if not isinstance(block, int):
+                raise
+            try:
+                await self.block(block)
+            except UnknownBlock as unknown:
+                raise unknown from error
+        return await self._ask(method, [*parameters, _block(block)], parse)  # of a node that has it, hopefully
 
     async def _ask(self, method: str, parameters: list[Any], parse: Callable[[Any], T], is_read: bool = True) -> T:
         if self._expected is not None and time.monotonic() >= self._checked + _CHECK_SECONDS:
