@@ -127,14 +127,19 @@ class WorkerGroup:
         stack.callback(engine.close)
         context = Context(
             offer=Offer(address, limits, start, end, PROMPT_PRICE, TOKEN_PRICE),
-            domain=DOMAIN,
             engine=engine,
             store=store,
-            network=MemoryNetwork(self.chain, address),
             hot_key=hot_key,
             hidden=d.hidden,
             credit_tokens=CREDIT_TOKENS,
-            **{"stall_seconds": 5.0, "voucher_seconds": 2.0, "link_seconds": 3.0, **self.changes},
+            **{
+                "domain": DOMAIN,
+                "network": MemoryNetwork(self.chain, address),
+                "stall_seconds": 5.0,
+                "voucher_seconds": 2.0,
+                "link_seconds": 3.0,
+                **self.changes,
+            },
         )
         http = await stack.enter_async_context(aiohttp.ClientSession())
         service = Service(context, http)

@@ -30,6 +30,7 @@ class Refused(Exception):
 class Payer:
     account: LocalAccount = field(default_factory=Account.create)
     session: LocalAccount = field(default_factory=Account.create)
+    domain: eip712.Domain = DOMAIN
 
     def request(self, path: list[Hop], prompt: list[int], max_tokens: int, **changes: Any) -> Request:
         made = Request(
@@ -49,8 +50,8 @@ class Payer:
         return replace(made, **changes)
 
     def open_message(self, request: Request, prompt: list[int]) -> Open:
-        signature = eip712.sign(DOMAIN, request, self.session)
-        return Open(eip712.digest(DOMAIN, request), request, signature, SALT, prompt)
+        signature = eip712.sign(self.domain, request, self.session)
+        return Open(eip712.digest(self.domain, request), request, signature, SALT, prompt)
 
 
 class Line:
@@ -99,6 +100,7 @@ async def ask(
     prompt: list[int],
     books: dict[str, Book] | None = None,
     paying: bool = True,
+    epoch: int = 1,
 ) -> Answer:
     """Run a request to its end, paying every receipt as it comes (or none)."""
     message = payer.open_message(request, prompt)
@@ -112,7 +114,7 @@ async def ask(
             await line.expect(Opened)
 
         async def follow(line: Line, address: str) -> None:
-            book = answer.books.setdefault(address, Book(payer.account.address, address, 1))
+            book = answer.books.setdefault(address, Book(payer.account.address, address, epoch))
             paid = answer.receipts.setdefault(address, [])
             unacknowledged = 0
             while not answer.reason or unacknowledged or positions_of(paid) < len(prompt) + len(answer.tokens) - 1:
@@ -146,8 +148,8 @@ def positions_of(receipts: list[tuple[Receipt, bytes]]) -> int:
 
 def payment_for(payer: Payer, book: Book, receipt: Receipt) -> Payment:
     """The voucher that adds `receipt`, and the book with it taken."""
-    digest = eip712.digest(DOMAIN, receipt)
+    digest = eip712.digest(payer.domain, receipt)
     leaf, replaces = book.next_leaf(receipt.requestId, digest, receipt.fee)
     voucher = book.voucher_after(leaf, replaces)
     book.add(leaf, replaces)
-    return Payment(receipt.requestId, voucher, eip712.sign(DOMAIN, voucher, payer.session), digest)
+    return Payment(receipt.requestId, voucher, eip712.sign(payer.domain, voucher, payer.session), digest)
