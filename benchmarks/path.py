@@ -18,7 +18,7 @@ import aiohttp
 from efedllm.chain.participants import Offer
 from efedllm.client.errors import StoreError
 from efedllm.client.job import Job, Timeouts
-from efedllm.client.network import ChannelState, Token, Top
+from efedllm.client.network import ChannelState, History, Token, Top
 from efedllm.client.payments import Payments
 from efedllm.client.records import Reader, RecordSource
 from efedllm.client.routing import Route
@@ -165,6 +165,21 @@ class MemoryNetwork:
 
     async def fund(self, session_key: str, tops: Sequence[Top]) -> None:
         raise AssertionError("channels are full from the start")
+
+    async def confirmation(self) -> None:
+        """Everything is."""
+
+    async def history(self, session_key: str) -> History:
+        return History((), 0)
+
+    async def close(self, session_key: str, workers: Sequence[str]) -> None:
+        raise AssertionError("channels stay open")
+
+    async def finish(self, session_key: str, workers: Sequence[str]) -> int:
+        raise AssertionError("channels stay open")
+
+    async def now(self) -> int:
+        return 0
 
 
 def split(layers: int, workers: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""`efedllm channel open|topup|close|list`: a client's money with workers."""
+"""`efedllm channel open|topup|close|list|tend`: a client's money with workers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from efedllm.options import add_chain_options, add_key_options, emit, progress, table
+
+from . import channel_tend
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -37,6 +39,8 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     _add_workers(close, "all channels")
     add_key_options(close)
     close.set_defaults(run=run_close)
+
+    channel_tend.add_command(commands)
 
     show = commands.add_parser("list", help="show this payer's channels; needs no password")
     add_chain_options(show)

@@ -31,6 +31,8 @@ from efedllm.client.routing import Route, cheapest
 from efedllm.client.sampling import sampling_of, seed_of, stop_ids_of
 from efedllm.client.session import Session
 from efedllm.client.store import Store, store_path
+from efedllm.client.tending import Tended, Tender
+from efedllm.client.upkeep import DAY_SECONDS, Policy
 from efedllm.options import DEFAULT_DATA_DIR, DEFAULT_RPC
 from efedllm.protocol import eip712
 from efedllm.protocol.model_spec import ModelSpec
@@ -50,12 +52,21 @@ TRY_AGAIN_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Spending:
-    """Base units. `deposit`: for a channel that has to be filled (default: a few requests' worth); `budget`: the most
-    that this client puts into channels; `max_cost`: the most that one request may cost."""
+    """Base units. `deposit`: for a channel that has to be filled (default: a few requests' worth); `max_cost`: the most
+    that one request may cost; `low_water`: channels in use are filled up when they have less (default: only when a
+    request needs it).
+
+    `budget`: the most that all channels of this data directory's session key together may ever hold or have paid, over
+    all programs that used it, as the chain tells. What comes back from a closed channel can be spent again.
+
+    Channels without a payment for `idle_seconds`, and those with workers that left, are closed.
+    """
 
     deposit: int | None = None
     budget: int | None = None
     max_cost: int | None = None
+    low_water: int | None = None
+    idle_seconds: int = 30 * DAY_SECONDS
 
 
 @dataclass(frozen=True)
@@ -95,8 +106,8 @@ class Client:
     """Finds workers, pays them, streams text. Use with `async with`; one client per data directory at a time.
 
     The payer is the cold key in `data_dir`, opened only to move money into channels; requests and vouchers are signed
-    by its session key, which is made if there is none. `password` defaults to EFEDLLM_PASSWORD. `access` replaces chain
-    and keys, as tests do.
+    by its session key, which is made if there is none. `password` defaults to EFEDLLM_PASSWORD. While it is open, it
+    looks after its channels every `upkeep_seconds` (None: never). `access` replaces chain and keys, as tests do.
     """
 
     def __init__(
@@ -108,13 +119,14 @@ class Client:
         spending: Spending | None = None,
         timeouts: Timeouts | None = None,
         access: Access | None = None,
+        upkeep_seconds: float | None = 60.0,
     ) -> None:
         self.last: Generation | None = None
         """The latest generation, for its cost and receipts."""
         self._rpc, self._deployment, self._password = rpc, deployment, password
         self._data_dir = Path(data_dir).expanduser()
         self._spending, self._timeouts = spending or Spending(), timeouts or Timeouts()
-        self._given_access = access
+        self._given_access, self._upkeep_seconds = access, upkeep_seconds
         self._stack = AsyncExitStack()
         self._running: set[Running] = set()
         self._models: dict[bytes, Model] = {}
@@ -137,6 +149,10 @@ class Client:
                 self._network, self._store, witness, self._signer, spending.deposit, spending.budget
             )
             self._http = await self._stack.enter_async_context(aiohttp.ClientSession())
+            policy = Policy(spending.low_water, spending.deposit, spending.idle_seconds)
+            self._tender = Tender(self._network, self._store, self._payments, self._http, policy)
+            if self._upkeep_seconds is not None:
+                self._stack.push_async_callback(_end, asyncio.create_task(self._tender.run(self._upkeep_seconds)))
         except BaseException:
             await self._stack.aclose()
             raise
@@ -180,6 +196,13 @@ class Client:
         )
         self.last = Generation(partial(self._begin, ask), lambda worker, of: self._payments.channel(worker).paid(of))
         return self.last
+
+    async def tend(self) -> Tended:
+        """Look after all channels now: deliver vouchers that workers lack, fill up, close, end what was closing.
+
+        Raises ChainError, FundingError or StoreError; what concerns one worker is in the result's `problems`.
+        """
+        return await self._tender.tend()
 
     async def model(self, name: str | None = None) -> Model:
         """A model that workers offer, with its tokenizer. Raises ModelError."""
@@ -313,3 +336,8 @@ class Client:
 
         chain = await self._stack.enter_async_context(await Chain.connect(self._rpc, self._deployment))
         return Access(ContractNetwork(chain, payer, cold), signer)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

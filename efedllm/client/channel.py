@@ -55,6 +55,11 @@ class Channel:
         return self._book.total
 
     @property
+    def committed(self) -> int:
+        """The same, or more where it is known that more was signed."""
+        return max(self._book.total, self._floor())
+
+    @property
     def reserved(self) -> int:
         """Base units that running requests may still cost."""
         return sum(self._reserved.values())
@@ -66,7 +71,7 @@ class Channel:
 
     def free(self) -> int:
         """Base units that no voucher and no running request uses."""
-        return self.state.deposit - max(self._book.total, self._floor()) - self.reserved
+        return self.state.deposit - self.committed - self.reserved
 
     def paid(self, request_id: bytes) -> int:
         """Base units that vouchers pay for a request."""

@@ -17,6 +17,10 @@ class ChannelState:
     claimed: int
     closing: bool
     epoch: int
+    unconfirmed: int = 0
+    """What was put in so lately that a reorganisation could take it away; not part of `deposit`."""
+    closing_at: int = 0
+    """Unix seconds from which a closing channel can be ended."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,15 @@ class Top:
 
     worker: str
     amount: int
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened to the channels of one session key: all workers that ever had one, and the base units that were put
+    into channels and did not come back."""
+
+    workers: tuple[str, ...]
+    outlay: int
 
 
 @dataclass(frozen=True)
@@ -68,4 +81,19 @@ class Network(Protocol):
         """Base units that the payer can put into channels."""
 
     async def fund(self, session_key: str, tops: Sequence[Top]) -> None:
-        """Put money into channels, all in one transaction; returns once it is mined."""
+        """Put money into channels, all in one transaction; returns once that is confirmed."""
+
+    async def confirmation(self) -> None:
+        """Wait until everything that the chain holds now is confirmed. Raises FundingError if that takes too long."""
+
+    async def history(self, session_key: str) -> History:
+        """Of all blocks up to the latest."""
+
+    async def close(self, session_key: str, workers: Sequence[str]) -> None:
+        """Announce that channels will be ended."""
+
+    async def finish(self, session_key: str, workers: Sequence[str]) -> int:
+        """End channels whose time has come; the base units that came back."""
+
+    async def now(self) -> int:
+        """Unix seconds as the chain counts them."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from efedllm.client.channel import Channel
-from efedllm.client.errors import WorkerFailed
+from efedllm.client.errors import FundingError, WorkerFailed
 from efedllm.client.funding import Need, plan
 from efedllm.client.network import Network
 from efedllm.client.routing import Route, cost_of
@@ -27,12 +27,14 @@ class Payments:
         deposit: int | None = None,
         budget: int | None = None,
     ) -> None:
-        """`deposit`: base units for a channel that has to be filled; `budget`: the most ever put into channels here."""
+        """`deposit`: base units for a channel that has to be filled; `budget`: the most that may ever be in channels of
+        this session key, or be paid from them: what came back from closed ones can be spent again."""
         self.signer = signer
+        self.funding = asyncio.Lock()
+        """Held while it is decided what goes into which channel, until it is there."""
         self._network, self._store, self._witness = network, store, witness
         self._deposit, self._budget = deposit, budget
         self._channels: dict[str, Channel] = {}
-        self._funding = asyncio.Lock()
 
     def channel(self, worker: str) -> Channel:
         if worker not in self._channels:
@@ -45,26 +47,22 @@ class Payments:
     async def prepare(self, request_id: bytes, route: Route, prompt_count: int, max_tokens: int) -> int:
         """See to it that every channel of the route carries the request, with at most one transaction.
 
-        Reserves what the request can cost until `release`. Returns what was deposited. Raises FundingError, ChainError.
+        Reserves what the request can cost until `release`. Returns what was deposited. Raises FundingError, ChainError,
+        and WorkerFailed for a channel that is closing.
         """
-        session_key = str(self.signer.address)
-        async with self._funding:
+        async with self.funding:
             channels = [self.channel(offer.worker) for offer in route.offers]
-            await self._refresh(channels)
-            needs = [
-                Need(offer.worker, cost_of(offer, prompt_count, max_tokens), channel.free())
-                for offer, channel in zip(route.offers, channels, strict=True)
-            ]
+            needs = await self._needs(channels, route, prompt_count, max_tokens)
+            waits = any(channel.state.unconfirmed for channel in channels)
+            if waits and any(need.free < need.ceiling for need in needs):
+                await self._network.confirmation()  # of money that is on its way already
+                needs = await self._needs(channels, route, prompt_count, max_tokens)
             added = 0
-            if any(need.free < need.ceiling for need in needs):
-                balance = await self._network.balance()
-                budget = balance if self._budget is None else min(balance, self._budget)
-                tops = plan(needs, self._deposit, budget, self._network.token.symbol)
-                await self._network.fund(session_key, tops)
+            if missing := sum(max(need.ceiling - need.free, 0) for need in needs):
+                tops = plan(needs, self._deposit, await self._affordable(missing), self._network.token.symbol)
+                await self._network.fund(str(self.signer.address), tops)
                 added = sum(top.amount for top in tops)
-                if self._budget is not None:
-                    self._budget -= added
-                await self._refresh(channels)
+                await self.refresh(channels)
             for need, channel in zip(needs, channels, strict=True):
                 channel.reserve(request_id, need.ceiling)
             return added
@@ -73,14 +71,45 @@ class Payments:
         for channel in self._channels.values():
             channel.release(request_id)
 
-    async def _refresh(self, channels: Sequence[Channel]) -> None:
+    async def can_spend(self) -> int:
+        """Base units that balance and budget allow to put into channels now."""
+        balance = await self._network.balance()
+        return balance if self._budget is None else min(balance, max(await self._budget_left(), 0))
+
+    async def refresh(self, channels: Sequence[Channel]) -> None:
+        """The channels as the chain has them now."""
         session_key = str(self.signer.address)
         states = await asyncio.gather(*(self._network.channel(channel.worker, session_key) for channel in channels))
         for channel, state in zip(channels, states, strict=True):
-            if state.closing:
+            channel.update(state)
+
+    async def _needs(self, channels: Sequence[Channel], route: Route, prompt_count: int, max_tokens: int) -> list[Need]:
+        await self.refresh(channels)
+        for channel in channels:
+            if channel.state.closing:
                 raise WorkerFailed(
                     channel.worker,
                     CLOSING,
                     "the channel with it is closing: end it with `efedllm channel close`, then ask again",
                 )
-            channel.update(state)
+        return [
+            Need(offer.worker, cost_of(offer, prompt_count, max_tokens), channel.free())
+            for offer, channel in zip(route.offers, channels, strict=True)
+        ]
+
+    async def _affordable(self, missing: int) -> int:
+        """What may be spent on a request that lacks so much. Raises FundingError where the budget is what stops it."""
+        balance = await self._network.balance()
+        if self._budget is None:
+            return balance
+        left = max(await self._budget_left(), 0)
+        if left < missing <= balance:
+            raise FundingError(
+                f"the budget of {self._budget} base units has {left} left, and the channels need {missing} for this "
+                "request: raise it, or close channels to get back what is left in them"
+            )
+        return min(balance, left)
+
+    async def _budget_left(self) -> int:
+        assert self._budget is not None
+        return self._budget - (await self._network.history(str(self.signer.address))).outlay

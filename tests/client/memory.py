@@ -1,7 +1,8 @@
 """A chain in memory as a client sees it, and a client on it; tests change its state at will."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from efedllm.chain.participants import Offer
 from efedllm.client.api import Access, Client
 from efedllm.client.errors import ModelError
 from efedllm.client.job import Timeouts
-from efedllm.client.network import ChannelState, Token, Top
+from efedllm.client.network import ChannelState, History, Token, Top
 from efedllm.protocol.eip712 import Domain
 from efedllm.protocol.model_spec import ModelSpec
 from efedllm.protocol.tokenizer_hash import tokenizer_hash
@@ -58,6 +59,8 @@ class MemoryNetwork:
     hot_keys: dict[str, str] = field(default_factory=dict)
     money: int = 10**9
     fundings: list[list[Top]] = field(default_factory=list)
+    came_back: int = 0
+    time: int = field(default_factory=lambda: int(time.time()))
 
     async def offers(self) -> Sequence[Offer]:
         return self.offered
@@ -84,9 +87,34 @@ class MemoryNetwork:
         for top in tops:
             self.money -= top.amount
             old = await self.channel(top.worker, session_key)
-            self.channels[top.worker, session_key] = ChannelState(
-                old.deposit + top.amount, old.claimed, old.closing, old.epoch
-            )
+            self.channels[top.worker, session_key] = replace(old, deposit=old.deposit + top.amount)
+
+    async def confirmation(self) -> None:
+        for key, state in self.channels.items():
+            self.channels[key] = replace(state, deposit=state.deposit + state.unconfirmed, unconfirmed=0)
+
+    async def history(self, session_key: str) -> History:
+        workers = tuple(worker for worker, key in self.channels if key == session_key)
+        spent = sum(top.amount for tops in self.fundings for top in tops)
+        return History(workers, spent - self.came_back)
+
+    async def close(self, session_key: str, workers: Sequence[str]) -> None:
+        for worker in workers:
+            state = self.channels[worker, session_key]
+            self.channels[worker, session_key] = replace(state, closing=True, closing_at=self.time + 100)
+
+    async def finish(self, session_key: str, workers: Sequence[str]) -> int:
+        refund = 0
+        for worker in workers:
+            state = self.channels[worker, session_key]
+            refund += state.deposit - state.claimed
+            self.channels[worker, session_key] = ChannelState(0, 0, False, state.epoch + 1)
+        self.money += refund
+        self.came_back += refund
+        return refund
+
+    async def now(self) -> int:
+        return self.time
 
 
 def keep_tokenizer(data_dir: Path, spec: ModelSpec, stop_ids: Sequence[int] = ()) -> None:

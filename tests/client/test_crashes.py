@@ -169,15 +169,18 @@ def check_once(before: list[Voucher], after: list[Voucher]) -> None:
                 assert voucher.count >= max(one.count for one in earlier)
 
 
+@pytest.mark.parametrize("each", [1, pytest.param(50, marks=pytest.mark.long)])
 @pytest.mark.parametrize("who", ["everybody", "the client", "the workers"])
-async def test_from_every_copy_it_goes_on(built: Path, fast: Path, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+async def test_from_every_copy_it_goes_on(
+    built: Path, fast: Path, monkeypatch: pytest.MonkeyPatch, who: str, each: int
+) -> None:
     """`who` starts from the copy; the others are where the undisturbed run left them."""
     async with paid_request(built, fast, monkeypatch) as run:
         last = run.crashes.points[-1]
         opened = next(point.number for point in run.crashes.points if isinstance_open(run, point))
         points = [point for point in run.crashes.points if point.number > opened]
         vouchers = signed_by(monkeypatch)
-        for number, point in enumerate(some(points, 2)):
+        for number, point in enumerate(some(points, each)):
             folder = restored(last, fast / "again" / str(number))
             names = {
                 "everybody": ("client", "state", "workers"),

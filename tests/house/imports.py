@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = "efedllm"
 PROGRAMS = frozenset({"worker", "verifier", "chain_scripts"})
-PARTS = frozenset({"protocol", "numerics", "model", "chain", "client"})
+PARTS = frozenset({"protocol", "numerics", "model", "chain", "client", "storage"})
 # Packages that only those who compute may load: a client must work without them.
 COMPUTE = frozenset({"torch", "transformers", "safetensors", "numpy"})
 
@@ -20,8 +20,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "efedllm.protocol": frozenset(),
     "efedllm.numerics": frozenset(),
     "efedllm.model": frozenset({"efedllm.numerics", "efedllm.protocol"}),
-    "efedllm.chain": frozenset({"efedllm.protocol"}),
-    "efedllm.client": frozenset({"efedllm.protocol", "efedllm.chain"}),
+    "efedllm.storage": frozenset(),
+    "efedllm.chain": frozenset({"efedllm.protocol", "efedllm.storage"}),
+    "efedllm.client": frozenset({"efedllm.protocol", "efedllm.chain", "efedllm.storage"}),
     "efedllm": frozenset(),
     "efedllm.cli": _ALL_PARTS | PROGRAMS,
     "efedllm.__main__": frozenset({"efedllm.cli"}),
@@ -35,7 +36,9 @@ ALLOWED: dict[str, frozenset[str]] = {
 }
 # `python -m worker` is `efedllm worker`: starting a program may go through the command line, the program itself not.
 ALLOWED |= {f"{program}.__main__": ALLOWED[program] | {"efedllm.cli"} for program in ("worker", "verifier")}
-WITHOUT_COMPUTE = frozenset({"efedllm", "efedllm.cli", "efedllm.protocol", "efedllm.chain", "efedllm.client"})
+WITHOUT_COMPUTE = frozenset({"efedllm", "efedllm.cli"}) | {
+    f"efedllm.{part}" for part in ("protocol", "storage", "chain", "client")
+}
 
 
 @dataclass(frozen=True)
