@@ -101,8 +101,8 @@ async def test_another_program_delivers_it_as_well(tmp_path: Path) -> None:
                 await read(client.generate(PROMPT, max_tokens=20))
         m.workers[0].lies = Lies()
         async with client_on(m.network, tmp_path / "now", signer, upkeep_seconds=0.05) as client:
-            channel = client._payments.channel(m.workers[0].address)
-            while m.workers[0].paid == 0 or m.workers[0].paid != channel.signed:  # noqa: ASYNC110 (of another task)
+            channels = [client._payments.channel(worker.address) for worker in m.workers]
+            while any(worker.paid != one.signed for worker, one in zip(m.workers, channels, strict=True)):  # noqa: ASYNC110 (of another task)
                 await asyncio.sleep(0.01)
             books(m, client)
 
