@@ -13,8 +13,11 @@ from efedllm.client.errors import ClientError, Violation, WorkerFailed
 from efedllm.client.model_files import model_files
 from efedllm.client.peer import Peer
 from efedllm.client.records import Reader, RecordSource, Unanswered
-from tests.fuzz.protocol_targets import DOMAIN, ID, KEY, all_messages, books, records
+from efedllm.protocol.errors import ProtocolError
+from efedllm.protocol.packing import pack, unpack
+from tests.fuzz.protocol_targets import DOMAIN, ID, KEY, RECEIPTS, VOUCHERS, all_messages, books, records, sign
 from tests.fuzz.target import Target, check_error
+from worker.healing import parse_proofs
 
 SECONDS = 2.0
 
@@ -102,7 +105,30 @@ def answers() -> list[bytes]:
     ]
 
 
+def healing(data: bytes) -> bytes:
+    """The body of `POST /v1/vouchers`: each part has one form, whatever the order of the parts."""
+    proofs = parse_proofs(data)
+    written = [
+        {
+            "voucher": proof.voucher.to_wire(),
+            "signature": proof.signature,
+            "receipt": proof.receipt.to_wire(),
+            "receipt_signature": proof.receipt_signature,
+        }
+        for proof in proofs
+    ]
+    assert unpack(data) == written
+    return data
+
+
+def healings() -> list[bytes]:
+    part = {"voucher": VOUCHERS[0].to_wire(), "signature": sign(VOUCHERS[0])}
+    part |= {"receipt": RECEIPTS[0].to_wire(), "receipt_signature": sign(RECEIPTS[0])}
+    return [pack([part]), pack([part] * 3)]
+
+
 TARGETS = (
+    Target("healing", healing, healings, "msgpack", ProtocolError, runs=50_000),
     Target("endpoint", endpoint, endpoints, "bytes", ClientError, canonical=False, runs=5_000, free_bytes=8 << 20),
     Target("http_answer", answer, answers, "bytes", ClientError, canonical=False, runs=1_000, free_bytes=16 << 20),
 )
