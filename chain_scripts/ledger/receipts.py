@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from efedllm.protocol import eip712
 from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.objects import Receipt
-from efedllm.protocol.receipts import check_link, check_shape, check_tokens
+from efedllm.protocol.receipts import ShownTokens, check_link, check_shape
 from efedllm.protocol.records import Record
 from efedllm.protocol.requests import prompt_root
 from efedllm.protocol.vouchers import Leaf
@@ -44,8 +44,9 @@ def check_record(
     asked = f"{key}, request 0x{leaves[0].request_id.hex()}"
     if request_id != leaves[0].request_id:
         differences.append(Difference(asked, "record", "of that request", f"of request 0x{request_id.hex()}"))
+    tokens = ShownTokens(record.prompt, record.generated)
     for digest, found in known.items():
-        differences += _content(f"{key}, receipt 0x{digest.hex()}", record, request_id, found, signers)
+        differences += _content(f"{key}, receipt 0x{digest.hex()}", record, request_id, tokens, found, signers)
     covered = 0
     paid = {leaf.receipt_digest for leaf in leaves}
     for leaf in leaves:
@@ -90,13 +91,15 @@ def _terms(where: str, key: BookKey, request_id: bytes, covered: int, receipt: R
             yield Difference(where, name, value, found[name])
 
 
-def _content(where: str, record: Record, request_id: bytes, known: _Known, signers: Set[str]) -> Iterator[Difference]:
+def _content(
+    where: str, record: Record, request_id: bytes, tokens: ShownTokens, known: _Known, signers: Set[str]
+) -> Iterator[Difference]:
     receipt = known.receipt
     if known.signer not in signers:
         yield Difference(where, "signature", f"by a hot key of {receipt.worker}", f"by {known.signer}")
     try:
         check_shape(record.request, request_id, receipt)
-        check_tokens(record.request, receipt, record.prompt, record.generated)
+        tokens.check(record.request, receipt)
     except ProtocolError as error:
         yield Difference(where, "content", "what follows from its request and tokens", str(error))
 

@@ -95,12 +95,19 @@ class Audit:
 
     def to_text(self, show: Show) -> str:
         """A table for people; a line for everything that differs or could not be checked."""
+        # Numbers only, in one line below each other: the unit stands above.
         rows = [
-            (name, show(by_events), show(by_contracts), "=" if by_events == by_contracts else "DIFFERS")
-            for name, by_events, by_contracts in self.lines()
+            (name, *(show(amount).split()[0] for amount in pair), "=" if pair[0] == pair[1] else "DIFFERS")
+            for name, *pair in self.lines()
         ]
+        unit = show(0).partition(" ")[2]
         ledger, collected = self.ledger, self.collected
-        lines = [f"ledger at block {self.snapshot.block}", "", table(("", "by events", "by contracts", ""), rows), ""]
+        lines = [
+            f"ledger at block {self.snapshot.block}; amounts in {unit}",
+            "",
+            table(("", "by events", "by contracts", ""), rows),
+            "",
+        ]
         for name, contract, kinds in (
             ("Channels", self.rules.channels, CHANNELS_KINDS),
             ("StakeRegistry", self.rules.stake_registry, STAKE_KINDS),
@@ -118,7 +125,7 @@ class Audit:
         lines += [f"unavailable: {name}: {reason}" for name, reason in self._unavailable()]
         lines += [f"DIFFERENCE: {difference}" for difference in self.differences]
         count = len(self.differences)
-        found = f"{count} difference{'s' if count > 1 else ''}: the first is the likeliest cause of those that follow"
+        found = f"{count} difference{'s' if count > 1 else ''}, amounts in base units: the first is the likeliest cause"
         return "\n".join([*lines, found if count else "the ledger adds up"])
 
     def _unavailable(self) -> list[tuple[str, str]]:

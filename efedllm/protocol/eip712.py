@@ -57,12 +57,8 @@ def type_string(kind: type[Struct]) -> str:
 
 
 def struct_hash(value: Struct) -> bytes:
-    kinds, values = ["bytes32"], [_type_hash(type(value))]
-    for item in fields(value):
-        kind, encoded = _encode(item.metadata["abi"], getattr(value, item.name))
-        kinds.append(kind)
-        values.append(encoded)
-    return keccak(encode(kinds, values))
+    words = (_word(item.metadata["abi"], getattr(value, item.name)) for item in fields(value))
+    return keccak(_type_hash(type(value)) + b"".join(words))
 
 
 def digest(domain: Domain, value: Struct) -> bytes:
@@ -140,10 +136,12 @@ def _collect(kind: type[Struct], into: dict[str, type[Struct]]) -> None:
             _collect(_STRUCTS[name], into)
 
 
-def _encode(kind: str, value: Any) -> tuple[str, Any]:
+def _word(kind: str, value: Any) -> bytes:
+    """The 32 bytes that stand for a field; structs are valid, so every value fits its type."""
     if kind.endswith("[]"):
-        inner = [_encode(kind[:-2], item) for item in value]
-        return "bytes32", keccak(encode([k for k, _ in inner], [v for _, v in inner]))
-    if kind in _STRUCTS:
-        return "bytes32", struct_hash(value)
-    return kind, value
+        return keccak(b"".join(_word(kind[:-2], item) for item in value))
+    if kind.startswith("uint"):
+        return int(value).to_bytes(32)
+    if kind == "address":
+        return bytes.fromhex(value[2:]).rjust(32, b"\0")
+    return struct_hash(value) if kind in _STRUCTS else bytes(value)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from efedllm.protocol.errors import ReceiptError
-from efedllm.protocol.merkle import AppendTree, token_leaf, tree_root
+from efedllm.protocol.merkle import AppendTree, token_leaf
 from efedllm.protocol.objects import Receipt, Request
 from efedllm.protocol.pricing import fee_of
 from efedllm.protocol.values import ZERO_HASH
@@ -120,15 +120,45 @@ def check_link(upstream: Receipt, upstream_digest: bytes, receipt: Receipt) -> N
         raise ReceiptError(f"shard {receipt.shard} received other rows than shard {upstream.shard} committed to")
 
 
+class _Prefixes:
+    """Roots of the first so many of some leaves; counts that grow cost what an append costs."""
+
+    def __init__(self, leaves: list[bytes]) -> None:
+        self._leaves = leaves
+        self._tree = AppendTree()
+
+    def root(self, count: int) -> bytes:
+        if count < self._tree.count:
+            self._tree = AppendTree()
+        for leaf in self._leaves[self._tree.count : count]:
+            self._tree.append(leaf)
+        return self._tree.root()
+
+
+class ShownTokens:
+    """The tokens of a request that a reader of its receipts saw. Receipts are checked fastest in their order."""
+
+    def __init__(self, prompt: list[int], generated: list[int]) -> None:
+        self._prompt, self._generated = len(prompt), len(generated)
+        leaves = [token_leaf(token) for token in prompt + generated]
+        self._tokens, self._inputs = _Prefixes(leaves), _Prefixes(leaves)
+        self._outputs = _Prefixes(leaves[len(prompt) :])
+
+    def check(self, request: Request, receipt: Receipt) -> None:
+        """Whether a receipt speaks of these tokens. Raises ReceiptError."""
+        if receipt.generated > self._generated:
+            raise ReceiptError(
+                f"receipt.generated {receipt.generated} exceeds the {self._generated} tokens that were shown"
+            )
+        count = self._prompt + receipt.generated
+        if receipt.tokenRoot != self._tokens.root(count):
+            raise ReceiptError("receipt.tokenRoot is not that of the tokens that were shown")
+        if receipt.shard == 0 and receipt.inputRoot != self._inputs.root(min(receipt.positions, count)):
+            raise ReceiptError("receipt.inputRoot of the first shard is not that of the tokens that were shown")
+        if receipt.shard == len(request.path) - 1 and receipt.outputRoot != self._outputs.root(receipt.generated):
+            raise ReceiptError("receipt.outputRoot of the last shard is not that of the tokens that were shown")
+
+
 def check_tokens(request: Request, receipt: Receipt, prompt: list[int], generated: list[int]) -> None:
     """Whether a receipt speaks of the tokens that its reader saw. Raises ReceiptError."""
-    if receipt.generated > len(generated):
-        raise ReceiptError(f"receipt.generated {receipt.generated} exceeds the {len(generated)} tokens that were shown")
-    tokens = prompt + generated[: receipt.generated]
-    leaves = [token_leaf(token) for token in tokens]
-    if receipt.tokenRoot != tree_root(leaves):
-        raise ReceiptError("receipt.tokenRoot is not that of the tokens that were shown")
-    if receipt.shard == 0 and receipt.inputRoot != tree_root(leaves[: receipt.positions]):
-        raise ReceiptError("receipt.inputRoot of the first shard is not that of the tokens that were shown")
-    if receipt.shard == len(request.path) - 1 and receipt.outputRoot != tree_root(leaves[len(prompt) :]):
-        raise ReceiptError("receipt.outputRoot of the last shard is not that of the tokens that were shown")
+    ShownTokens(prompt, generated).check(request, receipt)

@@ -36,7 +36,8 @@ from tests.support.chain import WORK, fund
 
 DEPOSIT = 10**9
 FEE_BPS = 250
-SPEC = ModelSpec(1, 64, 128, 8, 4, 2, 16, 300, 512, 42949, *(bytes([n]) * 32 for n in (1, 2, 3)), ZERO_ADDRESS)
+HASH = bytes([1]) * 32
+SPEC = ModelSpec(1, 64, 128, 8, 4, 2, 16, 300, 512, 42949, HASH, HASH, HASH, ZERO_ADDRESS)
 RING = 64
 KEEP_PENDING = 1
 """The claim of the second worker that stays in the ring while the others go round."""
