@@ -6,8 +6,10 @@ from typing import Any
 
 import aiohttp
 
+from efedllm.chain.answers import data
 from efedllm.chain.binding import Contract
 from efedllm.chain.errors import ChainError, ChainUnreachable
+from efedllm.strict_json import parse_json
 
 BATCH = 100
 """Questions in a request: what public endpoints commonly accept."""
@@ -67,7 +69,11 @@ def _questions(contract: Contract, block: int, calls: Sequence[tuple[str, tuple[
 
 
 def _values(contract: Contract, call: tuple[str, tuple[object, ...]], answer: str) -> tuple[Any, ...]:
-    return contract.interface.decode_result(call[0], bytes.fromhex(answer[2:]))
+    try:
+        result = data(answer)
+    except ValueError as error:
+        raise ChainUnreachable(contract.rpc.url, "its answer to eth_call makes no sense") from error
+    return contract.interface.decode_result(call[0], result)
 
 
 async def transaction_inputs(url: str, hashes: Sequence[bytes]) -> list[tuple[str, bytes]]:
@@ -76,7 +82,10 @@ async def transaction_inputs(url: str, hashes: Sequence[bytes]) -> list[tuple[st
     for one, transaction in zip(hashes, found, strict=True):
         if transaction is None:
             raise ChainError(f"the chain at {url} does not know transaction 0x{one.hex()}: ask an archive node")
-    return [(transaction["to"] or "", bytes.fromhex(transaction["input"][2:])) for transaction in found]
+    try:
+        return [(str(transaction["to"] or ""), data(transaction["input"])) for transaction in found]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ChainUnreachable(url, "its answer to eth_getTransactionByHash makes no sense") from error
 
 
 async def _ask(http: aiohttp.ClientSession, url: str, questions: Sequence[Question], allow_reverts: bool) -> list[Any]:
@@ -86,17 +95,18 @@ async def _ask(http: aiohttp.ClientSession, url: str, questions: Sequence[Questi
     ]
     try:
         async with http.post(url, json=body) as response:
-            answers = await response.json(content_type=None)
+            answers = parse_json(await response.read())
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         raise ChainUnreachable(url, str(error) or type(error).__name__) from error
     if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
         raise ChainError(f"the chain at {url} does not answer batches of questions: use another endpoint")
-    by_id = {answer.get("id"): answer for answer in answers}
+    by_id = {answer["id"]: answer for answer in answers if isinstance(answer.get("id"), int)}
     results: list[Any] = []
     for at, (method, _) in enumerate(questions):
         answer = by_id.get(at, {"error": {"message": "no answer"}})
         if "result" not in answer:
-            message = answer.get("error", {}).get("message", "no reason given")
+            error = answer.get("error")
+            message = error.get("message", "no reason given") if isinstance(error, dict) else "no reason given"
             # Every node says so in words; not all of them use the code 3 for it.
             if allow_reverts and method == "eth_call" and "revert" in str(message).lower():
                 results.append(None)

@@ -10,13 +10,14 @@ from typing import Any, Self, TypeVar, cast
 from aiohttp import ClientConnectionError, ClientError, ClientResponseError, ClientTimeout
 from web3 import AsyncHTTPProvider
 from web3.exceptions import BadResponseFormat, Web3Exception
-from web3.types import RPCEndpoint
+from web3.types import RPCEndpoint, RPCResponse
 
 from efedllm.chain import answers
 from efedllm.chain.answers import Block, Log, Mined, Transaction
 from efedllm.chain.errors import ChainError, ChainSlow, ChainUnreachable, UnknownBlock, WrongChain
 from efedllm.chain.reverts import explain
 from efedllm.options import DEFAULT_RPC
+from efedllm.strict_json import parse_json
 
 __all__ = ["Block", "BlockId", "Identity", "Log", "Rpc"]
 
@@ -46,6 +47,15 @@ class _Refused(ChainError):
         self.code = code
 
 
+class Provider(AsyncHTTPProvider):
+    """Reads JSON strictly: a deep answer must not end the process."""
+
+    @staticmethod
+    def decode_rpc_response(raw_response: bytes) -> RPCResponse:
+        """Raises ValueError."""
+        return cast(RPCResponse, parse_json(raw_response))
+
+
 class Rpc:
     """One endpoint over HTTP. Every method raises ChainUnreachable when there is no usable answer, ChainError for a
     refusal, WrongChain once another chain answers than the one to `expect`.
@@ -57,7 +67,7 @@ class Rpc:
     def __init__(self, url: str = DEFAULT_RPC, timeout_seconds: float = 20) -> None:
         self.url = url
         # Without web3's own retries and formatters nothing happens behind our back.
-        self._provider = AsyncHTTPProvider(
+        self._provider = Provider(
             url,
             request_kwargs={"timeout": ClientTimeout(total=timeout_seconds)},
             exception_retry_configuration=None,
