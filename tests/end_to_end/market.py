@@ -134,7 +134,7 @@ class Market:
     async def _ask_honestly(self) -> list[int]:
         async with RawClient(self.domain, self.wallets[0], self.path(*HONEST)) as client:
             answer = await client.run(await client.open(PROMPT, TOKENS))
-        assert not answer.failures
+        assert answer.failures == {}
         assert (answer.reason, len(answer.tokens)) == ("length", TOKENS)
         return answer.tokens
 
@@ -142,7 +142,7 @@ class Market:
         """The cheat's own channel serves an honest request."""
         async with RawClient(self.domain, wallet, self.path(*names)) as client:
             answer = await client.run(await client.open(PROMPT, TOKENS))
-        assert not answer.failures
+        assert answer.failures == {}
         assert answer.tokens == self.undisturbed
 
     @contextmanager
@@ -184,7 +184,9 @@ class Market:
     async def claim(self, *names: str) -> None:
         """Every one of these workers brings its vouchers to the chain."""
         for name in names:
-            await asyncio.to_thread(self.network.processes.run, "claim", "--data-dir", self.network.data_dir(name))
+            await asyncio.to_thread(
+                self.network.processes.run, "claim", "--key", "cold", "--data-dir", self.network.data_dir(name)
+            )
 
     async def until(self, chain: Chain, time_seconds: int) -> None:
         """Until the chain's clock has reached that time."""

@@ -112,6 +112,22 @@ async def test_client_that_pays_a_receipt_late_is_served(market: Market) -> None
     assert await market.measure("client pays a receipt late, and the last one not at all", HONEST, wallet, answer) > 0
 
 
+async def test_client_that_asks_again_and_again_without_paying(market: Market) -> None:
+    """All its requests together take one window, whether it leaves early or stays."""
+    wallet, given = market.wallet(), dict.fromkeys(HONEST, 0)
+    for tokens in (20, 5, 12, 8, 3, 1, 1, 1):
+        answer = await ask(market, wallet, never(market, wallet), tokens)
+        for name in HONEST:
+            given[name] += await market.receipted(name, wallet, answer.request_id)
+        if not answer.tokens:
+            break
+    assert any("of earlier requests unpaid" in words for words in answer.failures.values())
+    for name in HONEST:
+        losses.record(
+            "client asks again and again without paying", f"{name} worker", given[name], 0, market.window(name)
+        )
+
+
 # A client as its own program, which nobody can ask to behave.
 
 
