@@ -112,6 +112,22 @@ contract MerkleTreeTest is Test {
         vm.assertFalse(_contains(root, leaves[index], index, 7, proof));
     }
 
+    /// @dev The zeros behind the last leaf are in the tree, but no leaves of it.
+    function test_contains_refusesThePadding() public pure {
+        bytes32[] memory leaves = new bytes32[](4);
+        for (uint256 i; i < 3; ++i) leaves[i] = MerkleTree.keccakLeaf(abi.encode(i));
+        bytes32[] memory proof = new bytes32[](2);
+        (proof[0], proof[1]) = (leaves[2], MerkleTree.keccakNode(leaves[0], leaves[1]));
+        bytes32 root = MerkleTree.keccakNode(proof[1], MerkleTree.keccakNode(leaves[2], leaves[3]));
+        vm.assertTrue(_contains(root, leaves[3], 3, 4, proof));
+        vm.assertFalse(_contains(root, leaves[3], 3, 3, proof));
+        proof[0] = leaves[3];
+        vm.assertTrue(_contains(root, leaves[2], 2, 3, proof));
+        // Nor does a number that wraps around the tree lead to a leaf.
+        vm.assertFalse(_contains(root, leaves[2], 6, 3, proof));
+        vm.assertFalse(_contains(root, leaves[2], 2, 2, proof));
+    }
+
     /// @dev A node that poses as a leaf fails: its hash begins with another tag.
     function test_contains_tellsLeavesFromNodes() public pure {
         bytes32 left = MerkleTree.keccakLeaf("left");
