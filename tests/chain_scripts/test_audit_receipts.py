@@ -243,6 +243,19 @@ def test_check_record_passes_an_honest_one() -> None:
     assert check(*make_record()) == ([], 0)
 
 
+def test_check_record_passes_receipts_in_any_order() -> None:
+    record, leaves = make_record()
+    assert check(replace(record, receipts=record.receipts[::-1]), leaves) == ([], 0)
+
+
+def test_check_record_names_a_receipt_that_is_not_paid_for() -> None:
+    """A record holds what the worker signed; all of it has to be right."""
+    record, leaves = make_record()
+    wrong = replace(record.receipts[0][0], fee=1)
+    receipts = [(wrong, eip712.sign(DOMAIN, wrong, HOT)), *record.receipts[1:]]
+    assert check(replace(record, receipts=receipts), leaves) == (["content"], 0)
+
+
 def test_check_record_counts_a_receipt_it_lacks_as_missing() -> None:
     record, leaves = make_record()
     assert check(replace(record, receipts=record.receipts[:1]), leaves) == ([], 1)
