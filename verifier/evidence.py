@@ -1,6 +1,5 @@
 """Evidence of a fault: one file that holds everything needed to check it again, written before it is spoken of."""
 
-import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import msgpack
 from efedllm.protocol.merkle import prove
 from efedllm.protocol.records import Record
 from efedllm.protocol.vouchers import Leaf, keccak_node
+from efedllm.storage import files
 
 from .check import Case
 from .errors import StoreError
@@ -55,19 +55,8 @@ def keep_evidence(folder: Path, data: bytes, claim: Claim, draw: Draw, verdict: 
     """Write the file, whole and on disk. Raises StoreError."""
     assert isinstance(verdict.kind, Fault)
     path = folder / f"{verdict.worker[2:10].lower()}-{draw.leaf.receipt_digest.hex()}.msgpack"
-    temporary = path.with_suffix(".part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        files.replace(path, data)
     except OSError as error:
         raise StoreError(f"cannot write {path} ({error.strerror}): free or repair the disk") from error
     return Evidence(
