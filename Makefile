@@ -11,19 +11,20 @@ PRETTIER_PATHS := "contracts/**/*.sol" hardhat.config.js package.json
 # The pinned Node first, whatever the system has.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo test test-python test-contracts test-long lint format contracts bench constraints clean
+.PHONY: help setup demo test test-python test-contracts test-long audit-contracts lint format contracts bench constraints clean
 
 help:
-	@echo "make demo           the whole system on this machine, with a cheat that gets caught (KEEP=1: stays up)"
-	@echo "make test           Solidity and Python tests"
-	@echo "make test-long      the tests that take many minutes"
-	@echo "make lint           formatters, types, warnings, import direction"
-	@echo "make format         rewrite the sources as lint wants them"
-	@echo "make contracts      compile the contracts into efedllm/chain/artifacts"
-	@echo "make bench          every benchmark into benchmarks/results (B=name: one of them)"
-	@echo "make setup          .venv and node_modules; the other targets do it by themselves"
-	@echo "make constraints    pin the newest Python packages that pyproject.toml allows"
-	@echo "make clean          remove build outputs and caches"
+	@echo "make demo             the whole system on this machine, with a cheat that gets caught (KEEP=1: stays up)"
+	@echo "make test             Solidity and Python tests"
+	@echo "make test-long        the tests that take many minutes"
+	@echo "make audit-contracts  long invariants, coverage, Slither, planted faults, gas: a line of figures each"
+	@echo "make lint             formatters, types, warnings, import direction"
+	@echo "make format           rewrite the sources as lint wants them"
+	@echo "make contracts        compile the contracts into efedllm/chain/artifacts"
+	@echo "make bench            every benchmark into benchmarks/results (B=name: one of them)"
+	@echo "make setup            .venv and node_modules; the other targets do it by themselves"
+	@echo "make constraints      pin the newest Python packages that pyproject.toml allows"
+	@echo "make clean            remove build outputs and caches"
 
 setup:
 	$(if $(PYTHON),,$(error Python 3.11 or later is needed; name one with: make setup PYTHON=/path/to/python3))
@@ -42,7 +43,12 @@ test-python: setup $(if $(filter test,$(MAKECMDGOALS)),test-contracts)
 	$(PYTEST)
 
 test-long: setup
+	$(VENV)/python -m tools.audit invariants
 	$(PYTEST) -m "long and not gpu" --timeout 3600
+
+# PARTS: some of invariants, coverage, slither, mutation, gas.
+audit-contracts: setup
+	@$(VENV)/python -m tools.audit $(PARTS)
 
 lint: setup
 	$(VENV)/ruff check .

@@ -169,15 +169,17 @@ contract WorkTokenTest is Test {
             (bool plainDone, bytes memory plainResult) = address(plain).call(data);
             vm.assertEq(done, plainDone);
             vm.assertEq(result, plainResult);
-            for (uint256 j; j < 9; ++j) {
-                vm.assertEq(
-                    token.allowance(actors[j / 3], actors[j % 3]),
-                    plain.allowance(actors[j / 3], actors[j % 3])
-                );
-                vm.assertEq(token.balanceOf(actors[j % 3]), plain.balanceOf(actors[j % 3]));
-            }
+            _assertSame(plain, actors);
         }
         vm.assertEq(token.totalSupply(), plain.totalSupply());
+    }
+
+    function _assertSame(PlainToken plain, address[3] memory actors) private view {
+        for (uint256 j; j < 9; ++j) {
+            (address a, address b) = (actors[j / 3], actors[j % 3]);
+            vm.assertEq(token.allowance(a, b), plain.allowance(a, b));
+            vm.assertEq(token.balanceOf(b), plain.balanceOf(b));
+        }
     }
 
     function _approve(address whom, uint256 value) private {

@@ -31,15 +31,16 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser().parse_args(words)
     try:
         project = Project.read()
-        files = arguments.files or project.mutated
-        if unknown := sorted(set(files) - set(project.mutated)):
+        known = list(project.sites)
+        if unknown := sorted(set(arguments.files) - set(known)):
             raise MutationError(f"no contract of ours: {', '.join(unknown)}")
-        mutants = [fault[2] for file in files for fault in project.faults(file)]
+        files = arguments.files or known
+        mutants = [fault.mutant for fault in project.faults.values() if fault.mutant.file in files]
         wanted = sample(mutants, arguments.sample, arguments.seed)
         if arguments.list:
             print("\n".join(f"{mutant.line}: {mutant.name}" for mutant in mutants if mutant in wanted))
             return 0
-        report = Campaign(project, arguments.jobs, lambda line: print(line, flush=True)).run(files, wanted)
+        report = Campaign(project, arguments.jobs, lambda line: print(line, flush=True)).run(wanted)
         return _judge(report, files, answers.read(), len(wanted) == len(mutants), arguments.survivors)
     except (MutationError, ValueError) as error:
         print(f"mutation: {error}", file=sys.stderr)

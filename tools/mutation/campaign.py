@@ -1,4 +1,4 @@
-"""Every fault of every file, and what became of it. Stopped and started again, a campaign goes on where it was.
+"""Every fault, and what became of it. Stopped and started again, a campaign goes on where it was.
 
 What a fault comes to depends on the sources, the tests and this tool, so outcomes are kept in a folder named after the
 hash of these: build/mutation/<hash>/outcomes.jsonl, a line per fault.
@@ -7,23 +7,24 @@ hash of these: build/mutation/<hash>/outcomes.jsonl, a line per fault.
 from __future__ import annotations
 
 import json
+import queue
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools.mutation.runner import Outcome, Runner
 from tools.mutation.sites import Mutant
-from tools.mutation.unit import Build, Project, Unit, build, digest
+from tools.mutation.unit import Build, MutationError, Project, Unit, build, digest
 from tools.setup import ROOT
 
 FOLDER = ROOT / "build" / "mutation"
 STUCK = "no end"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Report:
     """What was run. `killers`: the test that noticed the fault, None if none did. `impossible` do not compile.
 
@@ -31,14 +32,9 @@ class Report:
     Tests that do not compile with all faults of a file are among them.
     """
 
-    killers: dict[Mutant, str | None] = field(default_factory=dict)
-    impossible: list[Mutant] = field(default_factory=list)
-    unfit: set[str] = field(default_factory=set)
-
-    def add(self, other: Report) -> None:
-        self.killers |= other.killers
-        self.impossible += other.impossible
-        self.unfit |= other.unfit
+    killers: Mapping[Mutant, str | None]
+    impossible: Sequence[Mutant]
+    unfit: set[str]
 
     @property
     def survivors(self) -> list[Mutant]:
@@ -65,69 +61,67 @@ def order(suites: Mapping[str, int], file: str) -> list[str]:
 
 
 class Campaign:
-    """Runs the chosen faults of some files on `jobs` processes. `tell` gets a line now and then."""
+    """Runs faults of a project on `jobs` processes. `tell` gets a line now and then."""
 
     def __init__(self, project: Project, jobs: int, tell: Callable[[str], None]) -> None:
         self._project = project
         self._jobs = jobs
         self._tell = tell
 
-    def run(self, files: Sequence[str], wanted: frozenset[Mutant]) -> Report:
-        report, lock = Report(), threading.Lock()
-
-        def one(file: str) -> None:
-            found = self._run_file(file, wanted)
-            with lock:
-                report.add(found)
-            killed = len(found.killers) - len(found.survivors)
-            self._tell(f"{file}: {killed} of {len(found.killers)} faults noticed")
-
-        # The longest first, so that no process is left alone with it in the end.
-        by_size = sorted(files, key=lambda file: -sum(mutant.file == file for mutant in wanted))
-        with ThreadPoolExecutor(self._jobs) as pool:
-            for future in [pool.submit(one, file) for file in by_size]:
-                future.result()
-        return report
-
-    def _run_file(self, file: str, wanted: frozenset[Mutant]) -> Report:
-        if not any(mutant.file == file for mutant in wanted):
-            return Report()
-        folder = FOLDER / digest(self._project, file, _tool())
-        built = self._build(file, folder)
-        report = Report(impossible=[mutant for mutant in built.impossible if mutant in wanted])
+    def run(self, wanted: frozenset[Mutant]) -> Report:
+        folder = FOLDER / digest(self._project, _tool())
+        built = self._build(folder)
         known = _Outcomes(folder / "outcomes.jsonl")
+        faults = {number: fault.mutant for number, fault in self._project.faults.items() if fault.mutant in wanted}
+        possible = [number for unit in built.units for number in unit.numbers if number in faults]
+        self._tell(f"{len(possible)} faults, {sum(number in known.killers for number in possible)} of them known")
         for unit in built.units:
-            missing = {n: mutant for n, mutant in unit.faults.items() if mutant in wanted and n not in known.killers}
+            missing = [number for number in unit.numbers if number in faults and number not in known.killers]
             if missing:
                 self._run_unit(unit, missing, known)
-            report.killers |= {m: known.killers[n] for n, m in unit.faults.items() if m in wanted}
-        report.unfit = known.unfit | {f"{test} with {file}" for test in built.left_out}
-        return report
+        return Report(
+            killers={faults[number]: known.killers[number] for number in possible},
+            impossible=[faults[number] for number in built.impossible if number in faults],
+            unfit=known.unfit | set(built.left_out),
+        )
 
-    def _build(self, file: str, folder: Path) -> Build:
-        faults = {number: fault[2] for number, fault in enumerate(self._project.faults(file), start=1)}
+    def _build(self, folder: Path) -> Build:
         index = folder / "units.json"
         if not index.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            made = build(self._project, file, folder)
-            numbers = {mutant: number for number, mutant in faults.items()}
-            content = {
-                "units": [[unit.contracts.name, sorted(unit.faults)] for unit in made.units],
-                "impossible": sorted(numbers[mutant] for mutant in made.impossible),
-                "left_out": sorted(made.left_out),
-            }
+            self._tell("compiling")
+            made = build(self._project, folder)
+            units = [[unit.contracts.name, list(unit.numbers)] for unit in made.units]
+            content = {"units": units, "impossible": made.impossible, "left_out": made.left_out}
             index.write_text(json.dumps(content))
         stored = json.loads(index.read_text())
-        units = [Unit(file, {n: faults[n] for n in numbers}, folder / name) for name, numbers in stored["units"]]
-        return Build(units, [faults[number] for number in stored["impossible"]], frozenset(stored["left_out"]))
+        units = [Unit(numbers, folder / name) for name, numbers in stored["units"]]
+        return Build(units, stored["impossible"], stored["left_out"])
 
-    def _run_unit(self, unit: Unit, missing: Mapping[int, Mutant], known: _Outcomes) -> None:
+    def _run_unit(self, unit: Unit, missing: Sequence[int], known: _Outcomes) -> None:
         with Runner(unit.contracts) as runner:
             sound = runner.run(0, all_suites=True)
-            known.unfit |= set(sound.failed)
-            suites = order(sound.milliseconds, unit.file)
-            for number in missing:
-                known.keep(number, _killer(runner.run(number, suites, sound.failed)), sound.failed)
+        if not sound.milliseconds:
+            raise MutationError("the tests do not end with the faults switched off")
+        waiting = queue.SimpleQueue[int]()
+        for number in missing:
+            waiting.put(number)
+
+        def work() -> None:
+            with Runner(unit.contracts) as runner:
+                while True:
+                    try:
+                        number = waiting.get_nowait()
+                    except queue.Empty:
+                        return
+                    suites = order(sound.milliseconds, self._project.faults[number].mutant.file)
+                    known.keep(number, _killer(runner.run(number, suites, sound.failed)), sound.failed)
+                    if len(known.killers) % 100 == 0:
+                        self._tell(f"{len(known.killers)} done")
+
+        with ThreadPoolExecutor(self._jobs) as pool:
+            for future in [pool.submit(work) for _ in range(self._jobs)]:
+                future.result()
 
 
 class _Outcomes:
@@ -135,6 +129,7 @@ class _Outcomes:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
         self.killers: dict[int, str | None] = {}
         self.unfit: set[str] = set()
         if path.is_file():
@@ -144,8 +139,9 @@ class _Outcomes:
                 self.unfit |= set(entry["unfit"])
 
     def keep(self, number: int, killer: str | None, unfit: Sequence[str]) -> None:
-        self.killers[number] = killer
-        with self._path.open("a") as file:
+        with self._lock, self._path.open("a") as file:
+            self.killers[number] = killer
+            self.unfit |= set(unfit)
             file.write(json.dumps({"fault": number, "killer": killer, "unfit": list(unfit)}) + "\n")
 
 

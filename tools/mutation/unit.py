@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,21 @@ class MutationError(Exception):
 
 
 @dataclass(frozen=True)
+class Fault:
+    """A mutant with where and how it is planted."""
+
+    mutant: Mutant
+    site: Site
+    text: str
+
+
+@dataclass(frozen=True)
 class Project:
-    """All sources of the contracts and their tests, and their syntax trees."""
+    """All sources of the contracts and their tests; sites of each of our contracts; their faults by number."""
 
     texts: Mapping[str, str]
-    trees: Mapping[str, Node]
-    definitions: Definitions
-    large: frozenset[str]  # tests that compile with the intermediate language only
+    sites: Mapping[str, Sequence[Site]]
+    faults: Mapping[int, Fault]
 
     @classmethod
     def read(cls, root: Path = ROOT) -> Project:
@@ -49,42 +57,36 @@ class Project:
             raise MutationError(f"the contracts do not compile:\n{problems[0]['formattedMessage']}")
         trees = {name: source["ast"] for name, source in output["sources"].items()}
         texts = sources(root, files)
-        tests = [name for name in files if _is_test(name)]
-        return cls(texts, trees, Definitions.collect(iter(trees.values())), _large(texts, tests))
+        definitions = Definitions.collect(iter(trees.values()))
+        mutated = [name for name in files if not name.startswith(NOT_MUTATED)]
+        sites = {name: merged(solidity_sites(texts[name].encode(), trees[name], definitions)) for name in mutated}
+        planted = [
+            Fault(mutant, site, text)
+            for name in mutated
+            for site, text, mutant in mutants(name, texts[name].encode(), sites[name])
+        ]
+        return cls(texts, sites, dict(enumerate(planted, start=1)))
 
     @property
-    def mutated(self) -> list[str]:
-        """Files that faults are planted in."""
-        return [name for name in self.texts if name.startswith("contracts/") and not name.startswith(NOT_MUTATED)]
-
-    def tests_of(self, file: str) -> list[str]:
-        """Test files that `file` takes part in."""
-        return [name for name in self.texts if _is_test(name) and file in closure(self.texts, [name])]
-
-    def faults(self, file: str) -> list[tuple[Site, str, Mutant]]:
-        source = self.texts[file].encode()
-        return mutants(file, source, self.sites(file))
-
-    def sites(self, file: str) -> list[Site]:
-        return merged(solidity_sites(self.texts[file].encode(), self.trees[file], self.definitions))
+    def tests(self) -> list[str]:
+        return [name for name in self.texts if name.startswith(TESTS) and name.endswith(".t.sol")]
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Faults by number, compiled: `contracts` is the path of a JSON file, source -> name -> compiler output."""
+    """Faults, by number, compiled together with all tests. `contracts`: a JSON file, source -> name -> output."""
 
-    file: str
-    faults: Mapping[int, Mutant]
+    numbers: Sequence[int]
     contracts: Path
 
 
 @dataclass(frozen=True)
 class Build:
-    """All units of a file, the faults that do not compile, and the tests that do not with all the faults."""
+    """Units that carry all faults, the faults that do not compile, and the tests that do not with all the faults."""
 
     units: Sequence[Unit]
-    impossible: Sequence[Mutant]
-    left_out: frozenset[str]
+    impossible: Sequence[int]
+    left_out: Sequence[str]
 
 
 def closure(texts: Mapping[str, str], roots: Sequence[str]) -> set[str]:
@@ -112,50 +114,16 @@ def errors(output: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [error for error in output.get("errors", ()) if error["severity"] == "error"]
 
 
-def test_input(
-    texts: Mapping[str, str], tests: Sequence[str], outputs: Sequence[str], settings: Mapping[str, object]
-) -> dict[str, Any]:
-    """Compiler input for test files, with nothing of ours `pure`."""
-    content = standard_input(ROOT, tests, {}, **settings)
-    for name, source in content["sources"].items():
-        if name.startswith("contracts/"):
-            source["content"] = viewed(texts[name].encode()).decode()
-    content["settings"]["outputSelection"] = {test: {"*": list(outputs)} for test in tests}
-    return content
-
-
-def _is_test(name: str) -> bool:
-    return name.startswith(TESTS) and name.endswith(".t.sol")
-
-
-def _large(texts: Mapping[str, str], tests: Sequence[str]) -> frozenset[str]:
-    found: set[str] = set()
-    while remaining := [test for test in tests if test not in found]:
-        problems = errors(compile_json(test_input(texts, remaining, ("evm.bytecode.object",), _QUICK)))
-        if not problems:
-            break
-        places = {str(problem.get("sourceLocation", {}).get("file")) for problem in problems}
-        stopped = {test for test in remaining if places & closure(texts, [test])}
-        if not stopped:
-            raise MutationError(f"the tests do not compile:\n{problems[0]['formattedMessage']}")
-        found |= stopped
-    return frozenset(found)
-
-
-def digest(project: Project, file: str, tool: bytes) -> str:
+def digest(project: Project, tool: bytes) -> str:
     """Names a build: everything that decides about it."""
-    names = sorted(closure(project.texts, [file, *project.tests_of(file)]))
-    parts = [tool, file.encode(), *(f"{name}\0{project.texts[name]}".encode() for name in names)]
+    parts = [tool, *(f"{name}\0{project.texts[name]}".encode() for name in sorted(project.texts))]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
 
 
-def build(project: Project, file: str, folder: Path) -> Build:
-    """Compile the schemas of `file` into `folder`: one, or several where one is too much for the compiler."""
-    faults = dict(enumerate(project.faults(file), start=1))
-    if not project.tests_of(file):
-        raise MutationError(f"no test imports {file}")
-    carrier = _Carrier(project, file, faults)
-    possible = carrier.compiling(sorted(faults))
+def build(project: Project, folder: Path) -> Build:
+    """Compile the project's faults into `folder`: one unit, or several where one is too much for the compiler."""
+    carrier = _Carrier(project)
+    possible = carrier.compiling(sorted(project.faults))
     units: list[Unit] = []
     left_out: set[str] = set()
     waiting = [possible] if possible else []
@@ -165,73 +133,100 @@ def build(project: Project, file: str, folder: Path) -> Build:
         if not problem:
             path = folder / f"{len(units)}.json"
             path.write_text(json.dumps(contracts))
-            left_out |= set(project.tests_of(file)) - contracts.keys()
-            units.append(Unit(file, {number: faults[number][2] for number in numbers}, path))
+            left_out |= set(project.tests) - contracts.keys()
+            units.append(Unit(numbers, path))
         elif len(numbers) > 1:  # too many variables at once
             middle = len(numbers) // 2
             waiting += [numbers[:middle], numbers[middle:]]
         else:
-            raise MutationError(f"{faults[numbers[0]][2].name}: {problem}")
-    impossible = [faults[number][2] for number in faults if number not in possible]
-    return Build(units, impossible, frozenset(left_out))
+            raise MutationError(f"{project.faults[numbers[0]].mutant.name}: {problem}")
+    return Build(units, sorted(project.faults.keys() - set(possible)), sorted(left_out))
 
 
-@dataclass(frozen=True)
 class _Carrier:
-    """Compiles one file with some of its faults (numbers of `faults`) in it."""
+    """Compiles the project with some of its faults, by number, in it."""
 
-    project: Project
-    file: str
-    faults: Mapping[int, tuple[Site, str, Mutant]]
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._large: set[str] = set()  # tests that compile with the intermediate language only
 
     def compiling(self, numbers: Sequence[int]) -> list[int]:
-        """Those of the faults with which the compiler accepts the file."""
+        """Those of the faults with which the compiler accepts the sources."""
         possible = list(numbers)
         while possible:
-            carried = self.schema(possible)
-            problems = errors(compile_json(self.input(carried, self.project.tests_of(self.file), ("abi",), _QUICK)))
+            carried = self._schemas(possible)
+            problems = errors(compile_json(self._input(carried, self._project.tests, ("abi",), _QUICK)))
             if not problems:
                 return possible
             places = [problem.get("sourceLocation", {}) for problem in problems]
-            starts = [place["start"] for place in places if place.get("file") == self.file]
-            found = {number for start in starts for number in carried.faults_at(start)}
+            inside = [(place["file"], place["start"]) for place in places if place.get("file") in carried]
+            found = {number for file, start in inside for number in carried[file].faults_at(start)}
             if found:
                 possible = [number for number in possible if number not in found]
             elif len(possible) == 1:
                 return []
             else:  # the compiler complains about something around the faults: which of them it is, takes trying
-                middle = len(possible) // 2
-                return self.compiling(possible[:middle]) + self.compiling(possible[middle:])
+                suspects = self._suspects(possible, {file for file, _ in inside})
+                others = [number for number in possible if number not in suspects]
+                middle = (len(suspects) + 1) // 2
+                kept = [self.compiling(half) for half in (suspects[:middle], suspects[middle:]) if half]
+                possible = sorted([*others, *(number for half in kept for number in half)])
         return []
+
+    def _suspects(self, numbers: Sequence[int], files: Collection[str]) -> list[int]:
+        """Faults of the files that the compiler names; all of them where it names none."""
+        named = [number for number in numbers if self._project.faults[number].mutant.file in files]
+        return named or list(numbers)
 
     def compiled(self, numbers: Sequence[int]) -> tuple[dict[str, Any], str]:
         """Test contracts with these faults in what they test, or what the compiler cannot do."""
-        carried = self.schema(numbers)
-        contracts: dict[str, Any] = {}
-        for is_large, settings in ((False, _QUICK), (True, _LARGE)):
-            tests = [test for test in self.project.tests_of(self.file) if (test in self.project.large) == is_large]
-            if tests:
-                output = compile_json(self.input(carried, tests, _OUTPUTS, settings))
-                if problems := errors(output):
-                    if is_large and contracts:
-                        continue  # the other tests judge alone
-                    return {}, str(problems[0]["formattedMessage"])
-                contracts |= {name: output["contracts"][name] for name in tests}
+        carried = self._schemas(numbers)
+        while True:
+            quick = [test for test in self._project.tests if test not in self._large]
+            output = compile_json(self._input(carried, quick, _OUTPUTS, _QUICK))
+            problems = errors(output)
+            if not problems:
+                break
+            place = str(problems[0].get("sourceLocation", {}).get("file"))
+            large = {test for test in quick if place in closure(self._project.texts, [test])}
+            if not large or not place.startswith(TESTS):
+                return {}, str(problems[0]["formattedMessage"])
+            self._large |= large
+        contracts = {name: output["contracts"][name] for name in quick}
+        if self._large:
+            output = compile_json(self._input(carried, sorted(self._large), _OUTPUTS, _LARGE))
+            if not errors(output):  # else the other tests judge alone
+                contracts |= {name: output["contracts"][name] for name in self._large}
         return contracts, ""
 
-    def schema(self, numbers: Sequence[int]) -> Schema:
-        texts: dict[Site, dict[int, str]] = {}
+    def _schemas(self, numbers: Sequence[int]) -> dict[str, Schema]:
+        """File -> its schema, for files that carry any of the faults."""
+        texts: dict[str, dict[Site, dict[int, str]]] = {}
         for number in numbers:
-            site, text, _ = self.faults[number]
-            texts.setdefault(site, {})[number] = text
+            fault = self._project.faults[number]
+            texts.setdefault(fault.mutant.file, {}).setdefault(fault.site, {})[number] = fault.text
         helpers = {Kind.YUL_BLOCK, Kind.MODIFIER_DEFINITION}
-        sites = [site for site in self.project.sites(self.file) if site in texts or site.kind in helpers]
-        source = self.project.texts[self.file].encode()
-        return schema(source, [Chosen(site, texts.get(site, {})) for site in sites])
+        carried = {}
+        for file, chosen in texts.items():
+            sites = [site for site in self._project.sites[file] if site in chosen or site.kind in helpers]
+            source = self._project.texts[file].encode()
+            carried[file] = schema(source, [Chosen(site, chosen.get(site, {})) for site in sites])
+        return carried
 
-    def input(
-        self, carried: Schema, tests: Sequence[str], outputs: Sequence[str], settings: Mapping[str, object]
+    def _input(
+        self,
+        carried: Mapping[str, Schema],
+        tests: Sequence[str],
+        outputs: Sequence[str],
+        settings: Mapping[str, object],
     ) -> dict[str, Any]:
-        content = test_input(self.project.texts, tests, outputs, settings)
-        content["sources"][self.file] = {"content": carried.text.decode()}
+        content = standard_input(ROOT, [], {}, **settings)
+        for name in closure(self._project.texts, tests):
+            text = self._project.texts[name].encode()
+            if name in carried:
+                text = carried[name].text
+            elif name.startswith("contracts/"):
+                text = viewed(text)
+            content["sources"][name] = {"content": text.decode()}
+        content["settings"]["outputSelection"] = {test: {"*": list(outputs)} for test in tests}
         return content

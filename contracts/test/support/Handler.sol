@@ -216,8 +216,10 @@ abstract contract Handler is StakeHandler {
             forged ? uint256(hash) : _secrets[number / ACTORS ** 2],
             MessageHashUtils.toTypedDataHash(CHANNEL_CONTRACT.domainSeparator(), hash)
         );
-        bytes32 vs = bytes32(uint256(s) | (uint256(v - 27) << 255));
-        bytes memory packed = abi.encodePacked(payer, uint96(total), bytes32(0), r, vs, uint24(epoch), uint64(1));
+        bytes memory packed = abi.encodePacked(
+            abi.encodePacked(payer, uint96(total), bytes32(0), r),
+            abi.encodePacked(bytes32(uint256(s) | (uint256(v - 27) << 255)), uint24(epoch), uint64(1))
+        );
         ChannelGhost storage channel = _channels[number];
         if (!forged && epoch == channel.epoch && total > channel.promised) channel.promised = total;
         voucher = _vouchers.length < HISTORY ? _vouchers.length : done["claim"] % HISTORY;
