@@ -1,9 +1,9 @@
 """Which receipts may be paid: a pure state machine over what the workers of one path signed and the client was shown.
 
 Receipts are checked at each due count in path order, so an honest worker before a liar is paid and nobody from the
-liar on is, and nobody gets ahead of those behind it by more than a receipt. Tokens are unsigned when they are shown;
-where receipts speak of others, the chain of receipts tells who is wrong: if the last worker signed the same other
-tokens as everybody before it, it showed what it did not sign.
+liar on is; of a prompt, nobody is paid more than a receipt ahead of those behind it. Tokens are unsigned when they are
+shown; where receipts speak of others, the chain of receipts tells who is wrong: if the last worker signed the same
+other tokens as everybody before it, it showed what it did not sign.
 """
 
 from collections import deque
@@ -158,12 +158,13 @@ class Checker:
     def _is_checkable(self, shard: int) -> bool:
         if not self._waiting[shard]:
             return False
-        # What a worker was paid for before must have come through to the end of the path: one that keeps its rows to
-        # itself, or the tokens of its receipts, gets one receipt out of that and not a whole prompt's.
-        if any(behind.positions < self._counts[shard].positions for behind in self._counts[shard + 1 :]):
-            return False
         counts = self._waiting[shard][0].counts
         if not self._shown.has(counts):
+            return False
+        # A token that was shown proves that the path works; before the first one, what a worker was paid for must have
+        # come through to its end: one that keeps its rows to itself gets one receipt out of that, not a whole prompt's.
+        paid = self._counts[shard].positions
+        if not counts.generated and any(behind.positions < paid for behind in self._counts[shard + 1 :]):
             return False
         if shard and counts not in self._linked[shard - 1] and self._counts[shard - 1].positions <= counts.positions:
             return False
