@@ -13,12 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from efedllm.chain.chain import Chain
-from efedllm.chain.errors import ChainUnreachable, Reorganised, Reverted, UnknownBlock
-from efedllm.chain.event_reader import Cursor
-from efedllm.chain.events import Claimed
+from efedllm.chain.errors import ChainUnreachable, Reverted, TransactionError, UnknownBlock
+from efedllm.chain.follower import Follower
 from efedllm.chain.transactions import Sender
 from efedllm.client.records import Unanswered
-from efedllm.protocol.claims import unpack_entries
 from efedllm.protocol.drawing import DrawPolicy, draw
 from efedllm.protocol.merkle import tree_root
 from efedllm.protocol.vouchers import Leaf, keccak_node
@@ -26,6 +24,7 @@ from efedllm.protocol.vouchers import Leaf, keccak_node
 from .check import Case, Compute, Drawn, Setting, check
 from .evidence import keep_evidence, pack_evidence
 from .findings import About, Checked, Claim, Draw, Undrawn
+from .following import ClaimLedger
 from .plan import candidate, retry_delay
 from .report import Report, fault_line, make_report
 from .sources import Sources
@@ -59,7 +58,7 @@ class Verifier:
     def __init__(self, parts: Parts, clock: Callable[[], float] = time.time) -> None:
         self._parts, self._clock = parts, clock
         parameters = parts.chain.deployment.parameters
-        self._confirmations = parameters.confirmations
+        self._follower = Follower(parts.chain.events("Channels"), ClaimLedger(parts.store))
         self._policy = DrawPolicy(parameters.minimum_rate_bps, parameters.first_slash, parameters.challenger_share_bps)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recompute")
 
@@ -79,8 +78,9 @@ class Verifier:
 
     def is_done(self, block: int) -> bool:
         """Whether all claims up to `block` were read and have seeds; the same pass asked for what is behind them."""
-        at = self._parts.store.cursor()
-        return at is not None and at[0] >= block and all(claim.block > block for claim in self._parts.store.seedless())
+        cursors = self._parts.store.cursors()
+        is_read = bool(cursors) and cursors[0].block >= block
+        return is_read and all(claim.block > block for claim in self._parts.store.seedless())
 
     def report(self) -> Report:
         """Everything known; claims that nothing was drawn from yet count as unavailable too."""
@@ -95,20 +95,8 @@ class Verifier:
     # claims
 
     async def follow(self) -> None:
-        """Enter the claims of all blocks confirmed since the last pass."""
-        store, reader = self._parts.store, self._parts.chain.events("Channels")
-        while True:
-            at = store.cursor()
-            try:
-                async for page in reader.read(Cursor(*at) if at else None):
-                    claims = [_claim(event) for event in page.events if isinstance(event, Claimed)]
-                    store.advance(page.cursor.block, page.cursor.hash, claims)
-                    for claim in claims:
-                        log.info("claim %d of %s in block %d", claim.index, claim.worker, claim.block)
-                return
-            except Reorganised as error:
-                log.warning("%s", error)
-                store.roll_back()
+        """Enter the claims of all blocks confirmed since the last pass; forget those of blocks that were replaced."""
+        await self._follower.catch_up()
 
     # beacons
 
@@ -119,12 +107,13 @@ class Verifier:
         claims = store.seedless()
         if not claims:
             return
+        # Seeds are read where events were read up to: whatever replaces that block takes them along.
+        final = store.cursors()[0].block
         head = await chain.rpc.block_number()
         for claim in claims:
-            final = max(head - self._confirmations, claim.block)
             seed = await chain.beacon.seed_for(claim.block, final)
             if seed is not None:
-                store.set_seed(claim, seed)
+                store.set_seed(claim, seed, final)
             elif await chain.beacon.seed_for(claim.block) is None:
                 first = await chain.beacon.first_candidate(claim.block)
                 if (block := candidate(first, head)) is not None:
@@ -136,6 +125,8 @@ class Verifier:
             except Reverted as error:
                 # Somebody else was faster, or the node's head moved on: the next pass sees what is so.
                 log.info("beacon of block %d: %s", block, error)
+            except TransactionError as error:
+                log.warning("beacon of block %d: %s", block, error)
 
     # draws
 
@@ -251,13 +242,6 @@ async def run_forever(verifier: Verifier, stop: asyncio.Event, poll_seconds: flo
             for task in (work, ended):
                 task.cancel()
             await asyncio.gather(work, ended, return_exceptions=True)
-
-
-def _claim(event: Claimed) -> Claim:
-    origin = event.origin
-    return Claim(
-        event.worker, event.claim_index, origin.block_number, origin.transaction_hash, unpack_entries(event.entries)
-    )
 
 
 def _root(leaves: list[Leaf]) -> bytes:

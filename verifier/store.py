@@ -6,6 +6,8 @@ done again after a kill at any moment. Raises StoreError when the disk refuses.
 
 from pathlib import Path
 
+from efedllm.chain.event_reader import Cursor
+from efedllm.chain.follower import KEPT_CURSORS
 from efedllm.protocol.claims import unpack_entries
 from efedllm.protocol.records import pack_leaves, unpack_leaves
 from efedllm.protocol.vouchers import Leaf
@@ -16,9 +18,7 @@ from .findings import About, Checked, Claim, Draw, Evidence, Undrawn
 from .verdict import Fault, Missing, Outcome, Verdict
 
 assert __package__ is not None
-LAYOUT = Layout(__package__, ("schema.sql",), "what was found", StoreError)
-KEPT_CURSORS = 64
-"""Pages that can be rolled back one by one when the chain replaced blocks that counted as final."""
+LAYOUT = Layout(__package__, ("schema.sql", "schema_2.sql"), "what was found", StoreError)
 
 
 def store_path(data_dir: Path, chain_id: int, channels: str) -> Path:
@@ -38,10 +38,9 @@ class Store:
 
     # following the chain
 
-    def cursor(self) -> tuple[int, bytes] | None:
-        """Block up to which events were read, and its hash."""
-        row: tuple[int, bytes] | None = self._db.row("SELECT block, hash FROM cursors ORDER BY block DESC LIMIT 1")
-        return row
+    def cursors(self) -> list[Cursor]:
+        """Where reading stood, newest first, as far as it can be rolled back."""
+        return [Cursor(*row) for row in self._db.rows("SELECT block, hash FROM cursors ORDER BY block DESC")]
 
     def advance(self, block: int, block_hash: bytes, claims: list[Claim]) -> None:
         """Enters the claims of a page and moves the cursor behind it, together. A claim is entered once."""
@@ -63,12 +62,20 @@ class Store:
                 (KEPT_CURSORS,),
             )
 
-    def roll_back(self) -> None:
-        """Forgets the latest page and what came of it, since its blocks were replaced. Evidence stays."""
+    def roll_back(self, block: int) -> None:
+        """Forgets the cursors of all blocks above `block`, the claims in them, and what was drawn with their help.
+        Evidence stays."""
         with self._db.transaction() as db:
-            db.execute("DELETE FROM cursors WHERE block = (SELECT MAX(block) FROM cursors)")
-            row = db.execute("SELECT MAX(block) FROM cursors").fetchone()
-            db.execute("DELETE FROM claims WHERE block > ?", (-1 if row[0] is None else row[0],))
+            db.execute("DELETE FROM cursors WHERE block > ?", (block,))
+            db.execute("DELETE FROM claims WHERE block > ?", (block,))
+            drawn_above = "(worker, claim) IN (SELECT worker, claim FROM claims WHERE seed_block > ?)"
+            db.execute(f"DELETE FROM draws WHERE {drawn_above}", (block,))
+            db.execute(
+                f"UPDATE entries SET leaves = NULL, kind = NULL, reason = NULL, attempts = 0, due = 0 "
+                f"WHERE {drawn_above}",
+                (block,),
+            )
+            db.execute("UPDATE claims SET seed = NULL, seed_block = NULL WHERE seed_block > ?", (block,))
 
     # beacons and draws
 
@@ -76,9 +83,13 @@ class Store:
         """Claims without a seed, oldest first."""
         return self._claims("seed IS NULL")
 
-    def set_seed(self, claim: Claim, seed: bytes) -> None:
+    def set_seed(self, claim: Claim, seed: bytes, block: int) -> None:
+        """The seed of a claim, as it was at `block`."""
         with self._db.transaction() as db:
-            db.execute("UPDATE claims SET seed = ? WHERE worker = ? AND claim = ?", (seed, claim.worker, claim.index))
+            db.execute(
+                "UPDATE claims SET seed = ?, seed_block = ? WHERE worker = ? AND claim = ?",
+                (seed, block, claim.worker, claim.index),
+            )
 
     def undrawn(self, now: float) -> list[tuple[Claim, int]]:
         """Entries of seeded claims that wait for their leaves and are due, oldest first."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from efedllm.chain.event_reader import Cursor
 from efedllm.protocol.claims import Entry
 from efedllm.protocol.vouchers import Leaf
 from verifier.errors import StoreError
@@ -45,11 +46,11 @@ def store(tmp_path: Path) -> Reopened:
 
 
 def test_advance_keeps_claims_and_cursor_together(store: Reopened) -> None:
-    assert store().cursor() is None
+    assert store().cursors() == []
     store().advance(9, b"\x09" * 32, [])
     store().advance(12, HASH, [claim(), claim(1, 11)])
     store().advance(12, HASH, [claim()])  # the same page once more
-    assert store().cursor() == (12, HASH)
+    assert store().cursors() == [Cursor(12, HASH), Cursor(9, b"\x09" * 32)]
     assert store().seedless() == [claim(), claim(1, 11)]
     assert store().undrawn(0) == []
 
@@ -58,24 +59,40 @@ def test_advance_keeps_nothing_of_a_page_that_fails(store: Reopened) -> None:
     store().advance(9, HASH, [])
     with pytest.raises(AttributeError):
         store().advance(12, HASH, [claim(), None])  # type: ignore[list-item]
-    assert store().cursor() == (9, HASH)
+    assert store().cursors() == [Cursor(9, HASH)]
     assert store().seedless() == []
 
 
-def test_roll_back_forgets_the_latest_page_only(store: Reopened) -> None:
-    store().advance(10, HASH, [claim(0, 10)])
-    store().advance(12, HASH, [claim(1, 12)])
-    store().roll_back()
-    assert store().cursor() == (10, HASH)
-    assert store().seedless() == [claim(0, 10)]
-    store().roll_back()
-    assert store().cursor() is None
+def test_roll_back_forgets_what_came_of_blocks_above(store: Reopened) -> None:
+    for block in (10, 12, 13):
+        store().advance(block, HASH, [claim(block, block)])
+    store().roll_back(12)
+    assert store().cursors() == [Cursor(12, HASH), Cursor(10, HASH)]
+    assert store().seedless() == [claim(10, 10), claim(12, 12)]
+    store().roll_back(9)
+    assert store().cursors() == []
     assert store().seedless() == []
+
+
+def test_roll_back_takes_seeds_and_draws_along(store: Reopened) -> None:
+    """The claim stays, and is drawn again with the seed of the blocks that are there."""
+    store().advance(10, HASH, [claim(0, 10, entries=1), claim(1, 10, entries=1)])
+    store().advance(20, HASH, [])
+    store().set_seed(claim(0, 10), b"\x05" * 32, 15)
+    store().set_seed(claim(1, 10), b"\x06" * 32, 16)
+    for index in (0, 1):
+        store().set_drawn(claim(index, 10, entries=1), 0, leaves(2), [0, 1])
+    store().roll_back(15)
+    assert store().seedless() == [claim(1, 10, entries=1)]
+    assert [draw.claim for draw, _ in store().unchecked(0)] == [0, 0]
+    assert store().undrawn(0) == []
+    store().set_seed(claim(1, 10), b"\x07" * 32, 20)
+    assert [(found.index, found.seed) for found, _ in store().undrawn(0)] == [(1, b"\x07" * 32)]
 
 
 def test_draws_follow_seeds(store: Reopened) -> None:
     store().advance(12, HASH, [claim()])
-    store().set_seed(claim(), b"\x05" * 32)
+    store().set_seed(claim(), b"\x05" * 32, 12)
     seeded = Claim(*[*vars(claim()).values()][:5], seed=b"\x05" * 32)
     assert store().seedless() == []
     assert store().undrawn(0) == [(seeded, 0), (seeded, 1)]
@@ -95,7 +112,7 @@ def test_draws_follow_seeds(store: Reopened) -> None:
 
 def drawn(store: Reopened) -> tuple[Draw, Draw]:
     store().advance(12, HASH, [claim(entries=1)])
-    store().set_seed(claim(entries=1), HASH)
+    store().set_seed(claim(entries=1), HASH, 12)
     store().set_drawn(claim(entries=1), 0, leaves(2), [0, 1])
     (first, _), (second, _) = store().unchecked(0)
     return first, second
