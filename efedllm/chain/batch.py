@@ -105,8 +105,8 @@ async def _ask(http: aiohttp.ClientSession, url: str, questions: Sequence[Questi
     for at, (method, _) in enumerate(questions):
         answer = by_id.get(at, {"error": {"message": "no answer"}})
         if "result" not in answer:
-            error = answer.get("error")
-            message = error.get("message", "no reason given") if isinstance(error, dict) else "no reason given"
+            told = answer.get("error")
+            message = told.get("message", "no reason given") if isinstance(told, dict) else "no reason given"
             # Every node says so in words; not all of them use the code 3 for it.
             if allow_reverts and method == "eth_call" and "revert" in str(message).lower():
                 results.append(None)

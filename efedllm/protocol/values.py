@@ -82,7 +82,7 @@ class Struct:
             raise ProtocolError(f"{cls.__name__}: missing field {missing[0]}")
         if list(data) != known:
             raise ProtocolError(f"{cls.__name__}: fields are not in the order {', '.join(known)}")
-        hints = _hints(cls)
+        hints = _hints(typing.cast(type[Struct], cls))
         made = cls(**{name: _from_wire(f"{cls.__name__}.{name}", hints[name], value) for name, value in data.items()})
         for name, value in made.to_wire().items():
             if value != data[name]:
