@@ -1,16 +1,18 @@
 """Workers that cheat at the till, as processes beside honest ones: what the client pays for and does not get, and what
 the honest workers of the path deliver and are not paid for, is measured and at most one credit window each."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from eth_account.signers.local import LocalAccount
 
 from efedllm.chain.chain import Chain
+from efedllm.chain.keys import KeyRole, KeyStore
 from efedllm.chain.participants import Offer
 from efedllm.client.api import Access, Client
 from efedllm.client.contracts import ContractNetwork
@@ -18,7 +20,7 @@ from efedllm.client.job import Timeouts
 from efedllm.errors import EfedllmError
 from efedllm.protocol.pricing import fee_of
 from tests.end_to_end import losses
-from tests.end_to_end.market import HONEST, LIARS, PROMPT, TOKENS, Market, hop_of
+from tests.end_to_end.market import HONEST, LIARS, PASSWORD, PROMPT, TOKENS, Market, hop_of
 from tests.support.raw_client import Answer, Wallet
 
 TIMEOUTS = Timeouts(connect=10, open=10, stall=6, receipt=2, credit=2, quiet=0.5, grace=0.5)
@@ -45,14 +47,18 @@ class Customer:
     client: Client
 
     async def ask(
-        self, names: Sequence[str], prompt: Sequence[int] = PROMPT, tokens: int = TOKENS
+        self,
+        names: Sequence[str],
+        prompt: Sequence[int] = PROMPT,
+        tokens: int = TOKENS,
+        on_token: Callable[[list[int]], None] = lambda _: None,
     ) -> tuple[Answer, EfedllmError | None]:
         self.network.workers = frozenset(self.market.offers[name].worker for name in names)
         generation = self.client.generate(prompt, max_tokens=tokens, temperature=0.0, stop_ids=())
         error = None
         try:
             async for _ in generation:
-                pass
+                on_token(generation.tokens)
         except EfedllmError as raised:
             error = raised
         await generation.aclose()
@@ -175,3 +181,41 @@ async def test_worker_that_cheats(market: Market, customer: Customer, cheat: Che
         return
     assert error is None
     assert again.tokens == market.undisturbed
+
+
+async def test_price_that_rises_on_the_chain_in_mid_request(market: Market, customer: Customer) -> None:
+    """A request goes on at the price that its client signed; who asks later sees the new one."""
+    liar = LIARS[MIDDLE]
+    names = [HONEST[FIRST], liar, HONEST[LAST]]
+    password = market.network.processes.environment[PASSWORD]
+    owner = KeyStore(Path(market.network.data_dir(liar))).load(KeyRole.COLD, password)
+    async with await Chain.connect(market.network.rpc, market.network.deployment) as chain:
+        sender = chain.sender(owner)
+        honest = await chain.stakes.service_of(owner.address)
+        dearer = replace(honest, prompt_price=3 * honest.prompt_price, token_price=3 * honest.token_price)
+        raising: list[asyncio.Task[object]] = []
+
+        def raise_it(tokens: list[int]) -> None:
+            if len(tokens) == 2:
+                raising.append(asyncio.create_task(sender.send(chain.stakes.update_service(dearer))))
+
+        answer, error = await customer.ask(names, tokens=120, on_token=raise_it)
+        await asyncio.gather(*raising)
+        try:
+            assert error is None
+            assert len(answer.tokens) == 120
+            agreed = fee_of(hop_of(market.offers[liar]), len(PROMPT), len(PROMPT), 120)
+            assert await market.paid(liar, customer.wallet, answer.request_id) == agreed
+            losses.record("middle worker raises its price on the chain", "client", agreed, agreed, market.window(liar))
+            (offer,) = [offer for offer in await customer.network.offers() if offer.worker == owner.address]
+            assert offer.token_price == dearer.token_price
+        finally:
+            await sender.send(chain.stakes.update_service(honest))
+
+
+async def test_the_ledger_adds_up(market: Market) -> None:
+    """After all that: sound stores, everything that was vouched for is claimed, and the audit finds nothing."""
+    await market.until_idle()
+    market.check_stores()
+    await market.claim(*HONEST, *LIARS)
+    assert await market.audit() == []
