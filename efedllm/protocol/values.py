@@ -82,7 +82,7 @@ class Struct:
             raise ProtocolError(f"{cls.__name__}: missing field {missing[0]}")
         if list(data) != known:
             raise ProtocolError(f"{cls.__name__}: fields are not in the order {', '.join(known)}")
-        hints = _hints(typing.cast(type[Struct], cls))
+        hints = _hints(cls)
         made = cls(**{name: _from_wire(f"{cls.__name__}.{name}", hints[name], value) for name, value in data.items()})
         for name, value in made.to_wire().items():
             if value != data[name]:
@@ -90,9 +90,14 @@ class Struct:
         return made
 
 
-@cache
+_HINTS: dict[str, dict[str, Any]] = {}
+
+
 def _hints(kind: type[Struct]) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+    """By name: looking annotations up takes longer than all the rest."""
+    if kind.__name__ not in _HINTS:
+        _HINTS[kind.__name__] = typing.get_type_hints(kind)
+    return _HINTS[kind.__name__]
 
 
 def _to_wire(value: object) -> object:
