@@ -3,7 +3,7 @@
 import types
 import typing
 from dataclasses import dataclass, field, fields
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Self
 
 from eth_utils.address import is_address, to_checksum_address
