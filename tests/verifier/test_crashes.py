@@ -12,6 +12,7 @@ import pytest
 from efedllm.chain.chain import Chain
 from efedllm.chain.local import AnvilProcess
 from tests.support.crashes import COMMIT, REPLACE, WRITE, in_memory, recorded, restored, some
+from verifier.errors import StoreError
 from verifier.recompute import Recomputer
 
 from .market import Market, open_market
@@ -60,3 +61,42 @@ async def test_a_run_ends_the_same_from_every_copy(
         again = replace(desk, folder=folder, told=[])
         assert comparable(await report_after(again, anvil), folder) == undisturbed, str(point)
         assert {str(one.verdict) for one in again.told} <= told
+
+
+async def test_a_disk_that_refuses_stops_it_and_it_goes_on_afterwards(
+    market: Market, chain: Chain, model: Path, recomputer: Recomputer, fast: Path, anvil: AnvilProcess
+) -> None:
+    market.ask(PROMPT, 5, {1: Cheat(weights=flip_weight)})
+    for at in range(3):
+        await market.claim(at)
+    desk = Desk(chain, model, recomputer, fast)
+    anvil.mine(6)
+    async with desk.verifier() as verifier:
+        database = verifier._parts.store._db
+        database.rows("PRAGMA query_only = ON")
+        with pytest.raises(StoreError, match=r"^cannot keep what was found in .*: free or repair the disk") as refused:
+            for _ in range(3):
+                await verifier.step()
+        assert "\n" not in str(refused.value)
+        assert desk.told == []
+        database.rows("PRAGMA query_only = OFF")
+        anvil.mine(3)
+        await verifier.step()
+        await verifier.step()
+        assert verifier.report().exit_code == 3
+
+
+async def test_evidence_without_room_is_no_verdict(
+    market: Market, chain: Chain, model: Path, recomputer: Recomputer, fast: Path, anvil: AnvilProcess
+) -> None:
+    market.ask(PROMPT, 5, {1: Cheat(weights=flip_weight)})
+    for at in range(3):
+        await market.claim(at)
+    desk = Desk(chain, model, recomputer, fast)
+    (fast / "evidence").write_text("in the way")
+    with pytest.raises(StoreError, match=r"^cannot write .*free or repair the disk"):
+        await report_after(desk, anvil)
+    (fast / "evidence").unlink()
+    found = await report_after(desk, anvil)
+    assert found["exit_code"] == 3
+    assert len(list((fast / "evidence").glob("*.msgpack"))) == 1
