@@ -33,7 +33,7 @@ from efedllm.client.session import Session
 from efedllm.client.store import Store, store_path
 from efedllm.client.tending import Tended, Tender
 from efedllm.client.upkeep import DAY_SECONDS, Policy
-from efedllm.options import DEFAULT_DATA_DIR, DEFAULT_RPC
+from efedllm.options import DEFAULT_DATA_DIR, DEFAULT_MAX_GAS_PRICE, DEFAULT_RPC
 from efedllm.protocol import eip712
 from efedllm.protocol.model_spec import ModelSpec
 from efedllm.protocol.objects import KIND_INFERENCE, Request, Sampling
@@ -44,7 +44,7 @@ DEFAULT_MAX_TOKENS = 256
 EXPIRY_SECONDS = 600
 ATTEMPTS = 4
 """Paths that are tried before a request is given up; nothing is owed for those that do not begin."""
-TRY_ELSEWHERE = frozenset({UNREACHABLE, "silent", "busy", "draining", "internal", "closed", CLOSING})
+TRY_ELSEWHERE = frozenset({UNREACHABLE, "silent", "busy", "draining", "internal", "closed", "credit", CLOSING})
 TRY_AGAIN = frozenset({"channel", "epoch"})
 """A worker behind another node may not have seen yet that its channel was funded."""
 TRY_AGAIN_SECONDS = 1.0
@@ -120,12 +120,15 @@ class Client:
         timeouts: Timeouts | None = None,
         access: Access | None = None,
         upkeep_seconds: float | None = 60.0,
+        max_gas_price: int = DEFAULT_MAX_GAS_PRICE,
     ) -> None:
+        """`max_gas_price` in wei: transactions wait while gas is dearer."""
         self.last: Generation | None = None
         """The latest generation, for its cost and receipts."""
         self._rpc, self._deployment, self._password = rpc, deployment, password
         self._data_dir = Path(data_dir).expanduser()
         self._spending, self._timeouts = spending or Spending(), timeouts or Timeouts()
+        self._max_gas_price = max_gas_price
         self._given_access, self._upkeep_seconds = access, upkeep_seconds
         self._stack = AsyncExitStack()
         self._running: set[Running] = set()
@@ -334,7 +337,8 @@ class Client:
         async def cold() -> LocalAccount:
             return await asyncio.to_thread(keys.load, KeyRole.COLD, password)
 
-        chain = await self._stack.enter_async_context(await Chain.connect(self._rpc, self._deployment))
+        connecting = Chain.connect(self._rpc, self._deployment, max_fee_wei=self._max_gas_price)
+        chain = await self._stack.enter_async_context(await connecting)
         return Access(ContractNetwork(chain, payer, cold), signer)
 
 

@@ -139,7 +139,7 @@ CHEATS = [
     Cheat("is silent after opening", FIRST, "closed the link|did not link"),
     Cheat("is silent after opening", LAST, "closed the link|did not link"),
     Cheat("is silent in the prompt", MIDDLE, "did not credit a voucher", tuple(LONG_PROMPT), leaves_arrears=True),
-    Cheat("is silent between token and receipt", LAST, "sent no receipt"),
+    Cheat("is silent between token and receipt", LAST, "sent no receipt", leaves_arrears=True),
     Cheat("is silent at the first token", LAST, "no token came|nothing came"),
     Cheat("never credits", MIDDLE, "did not credit a voucher within"),
     Cheat("stops after payment", FIRST, "nothing came along the path"),
@@ -175,8 +175,8 @@ async def test_worker_that_cheats(market: Market, customer: Customer, cheat: Che
     assert (error is None) if cheat.words is None else re.search(cheat.words, told)
     again, error = await customer.ask(names)
     if cheat.leaves_arrears and error is not None:
-        # An honest worker before the cheat has worked a window ahead, for which the client saw no end: that channel is
-        # to be closed, and says so.
+        # A worker has worked a window ahead for which the client saw no end, or no receipt: that channel is to be
+        # closed, and the worker says so.
         assert re.search("of earlier requests unpaid.*close it with `efedllm channel close`", str(error))
         return
     assert error is None
