@@ -76,7 +76,7 @@ PARTS: Mapping[str, Part] = {
 def run(part: Part) -> tuple[bool, str]:
     """Run a part to its end, showing its output as it comes."""
     path = f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"} | part.environment
+    environment = os.environ | {"PATH": path, "PYTHONUNBUFFERED": "1"} | dict(part.environment)
     lines: list[str] = []
     with subprocess.Popen(
         part.command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -91,8 +91,8 @@ class Campaign:
             folder.mkdir(parents=True, exist_ok=True)
             self._tell("compiling")
             made = build(self._project, folder)
-            units = [[unit.contracts.name, list(unit.numbers)] for unit in made.units]
-            content = {"units": units, "impossible": made.impossible, "left_out": made.left_out}
+            numbers = [[unit.contracts.name, list(unit.numbers)] for unit in made.units]
+            content = {"units": numbers, "impossible": made.impossible, "left_out": made.left_out}
             index.write_text(json.dumps(content))
         stored = json.loads(index.read_text())
         units = [Unit(numbers, folder / name) for name, numbers in stored["units"]]

@@ -137,7 +137,7 @@ class _Walk:
         kind = node["nodeType"]
         if parent is not None and parent["nodeType"] == "ForStatement" and node is not parent["body"]:
             return  # a loop that never ends tells nothing about the tests
-        if kind in _REMOVABLE:
+        if kind in _REMOVABLE and not _sets_pointer(node):
             yield ""
         if kind == "ExpressionStatement":
             yield from self.statement_expressions(node["expression"])
@@ -196,6 +196,8 @@ class _Walk:
         return _type(node).startswith("int_const")
 
     def numbers(self, node: Node, parent: Node | None) -> Iterator[str]:
+        if parent is not None and parent["nodeType"] == "TupleExpression" and len(parent["components"]) > 1:
+            return  # what it is taken for stands elsewhere
         text = self.text(node)
         wanted = _common_type(node, parent)
         for changed in [f"{text} + 1"] + ([f"{text} - 1"] if _type(node) != "int_const 0" else []):
@@ -254,6 +256,12 @@ class _Walk:
             if same_type and texts[i] != texts[i + 1]:
                 swapped = [*texts[:i], texts[i + 1], texts[i], *texts[i + 2 :]]
                 yield f"{head}{', '.join(swapped)}{tail}"
+
+
+def _sets_pointer(node: Node) -> bool:
+    """Whether a reference into storage gets its value here, without which the compiler refuses the function."""
+    expression = node.get("expression") or {}
+    return expression.get("nodeType") == "Assignment" and _type(expression).endswith("storage pointer")
 
 
 def _type(node: Node) -> str:

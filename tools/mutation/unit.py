@@ -16,7 +16,7 @@ from typing import Any
 
 from efedllm.chain.solidity import COMPILER, imports, sources, standard_input
 from tools.mutation.schema import Chosen, Schema, schema, viewed
-from tools.mutation.sites import Kind, Mutant, Node, Site, merged, mutants
+from tools.mutation.sites import Kind, Mutant, Site, merged, mutants
 from tools.mutation.solidity_sites import Definitions, solidity_sites
 from tools.setup import ROOT
 

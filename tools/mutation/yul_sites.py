@@ -65,6 +65,10 @@ class _Walk:
         if self._is_removable(node, parent):
             yield Site(*place(node), Kind.YUL_STATEMENT, ("",), self._scope)
         for child in children(node):
+            if kind == "YulForLoop" and child is node["post"]:
+                # Its expressions only: a loop without a step never ends, which tells nothing about the tests.
+                yield from (site for site in self.sites(child, node) if site.kind is Kind.YUL_EXPRESSION)
+                continue
             is_target = kind == "YulAssignment" and child in node["variableNames"]
             is_name = kind == "YulFunctionCall" and child is node["functionName"]
             is_case_value = kind == "YulCase" and child is node["value"]
