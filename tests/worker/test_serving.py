@@ -143,10 +143,13 @@ async def test_a_claim_that_was_under_way_when_it_was_killed(
     serving.program = serving.processes.start("again", command)
     await asyncio.to_thread(serving.program.wait_for, "serving", 60)
     await serving.ask(20)
-    claimed = await asyncio.to_thread(serving.program.wait_for, "claimed", 30)
-    assert int(claimed["amount"]) == serving.owed() - first
+    serving.program.process.send_signal(signal.SIGTERM)
+    ended = await asyncio.to_thread(serving.program.wait_for, "ended", 60)
+    assert ended["owed"] == "0"
+    claims = [int(str(event["amount"])) for event in serving.program.events if event["event"] == "claimed"]
+    assert sum(claims) == serving.owed() - first
     account = await chain.channels.account_of(serving.person.address)
-    assert account.next == 2
+    assert (account.pending + account.earnings, account.next) == (serving.owed(), 1 + len(claims))
 
 
 async def test_one_worker_per_store_and_per_key(serving: Serving, tmp_path: Path) -> None:
