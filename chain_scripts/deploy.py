@@ -86,7 +86,8 @@ async def _sender(arguments: Namespace, rpc: Rpc, chain_id: int) -> Sender:
         return Sender(rpc, chain_id, UnlockedAccount(development_account(arguments.rpc)), {})
     store = KeyStore(arguments.data_dir)
     store.find(KeyRole.COLD)  # a missing key is told before a missing password
-    return Sender(rpc, chain_id, store.load(KeyRole.COLD, password(arguments)), {})
+    account, highest = store.load(KeyRole.COLD, password(arguments)), arguments.max_gas_price
+    return Sender(rpc, chain_id, account, {}, max_fee_wei=highest)
 
 
 async def _deploy(arguments: Namespace, rpc: Rpc, chain_id: int, sender: Sender) -> Deployment:

@@ -96,8 +96,9 @@ def password(arguments: Namespace, environ: Mapping[str, str] = os.environ) -> s
 def gas_price(text: str) -> int:
     """Wei of a positive decimal number of gwei."""
     try:
-        wei = int(Decimal(text) * _GWEI)
-    except (ArithmeticError, ValueError):
+        gwei = Decimal(text)
+        wei = int(gwei * _GWEI) if 0 < gwei < _GWEI else 0
+    except ArithmeticError:
         wei = 0
     if wei <= 0:
         raise ArgumentTypeError(f"{text!r} is not a positive number of gwei, such as 30 or 0.5")

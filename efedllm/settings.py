@@ -25,7 +25,7 @@ from efedllm.options import DEFAULT_DATA_DIR, folder
 
 CONFIG_FILE = "config.toml"
 # Settings that everybody shares; the file's own place and the form of the output are no settings.
-COMMON = frozenset({"rpc", "deployment", "password_file"})
+COMMON = frozenset({"rpc", "deployment", "password_file", "max_gas_price"})
 _NO_SETTINGS = frozenset({"help", "json", "data_dir"})
 
 Commands = Mapping[tuple[str, ...], argparse.ArgumentParser]

@@ -80,4 +80,5 @@ def _options(arguments: Namespace) -> Options:
         password=password(arguments),
         backend=arguments.backend,
         threads=arguments.threads,
+        max_gas_price=arguments.max_gas_price,
     )

@@ -44,6 +44,8 @@ class Options:
     password: str
     backend: str | None
     threads: int
+    max_gas_price: int
+    """Wei."""
 
 
 async def run(options: Options, announce: Announce) -> Report:
@@ -63,7 +65,7 @@ async def run(options: Options, announce: Announce) -> Report:
     manifest = read_manifest(options.model)
     d = manifest.dimensions
     limits = ModelLimits(model_id(model_spec(manifest)), d.layers, d.vocab, d.context)
-    async with await Chain.connect(options.rpc, options.deployment) as chain:
+    async with await Chain.connect(options.rpc, options.deployment, max_fee_wei=options.max_gas_price) as chain:
         if not await chain.models.is_registered(limits.model_id):
             raise StartError(
                 f"model {manifest.name} is not registered here: run `efedllm model register {options.model}`"

@@ -52,7 +52,8 @@ async def _ask(arguments: Namespace) -> int:
         for text in (arguments.deposit, arguments.max_cost)
     ]
     spending = Spending(deposit=amounts[0], max_cost=amounts[1])
-    client = Client(arguments.rpc, deployment, arguments.data_dir, password(arguments), spending)
+    highest = arguments.max_gas_price
+    client = Client(arguments.rpc, deployment, arguments.data_dir, password(arguments), spending, max_gas_price=highest)
     async with client:
         generation = client.generate(
             arguments.prompt,

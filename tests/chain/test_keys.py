@@ -1,10 +1,12 @@
 """Key files: made once, kept, opened with their password only."""
 
 import json
+import logging
 import stat
 from pathlib import Path
 
 import pytest
+from eth_account import Account
 
 from efedllm.chain.errors import KeyStoreError
 from efedllm.chain.keys import KeyRole, KeyStore
@@ -86,3 +88,47 @@ def test_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(KeyStoreError, match="cannot write"):
         KeyStore(tmp_path / "file").create(KeyRole.COLD, "secret", light=True)
+
+
+def test_standard_parameters_and_any_other_program_can_read_it(store: KeyStore) -> None:
+    """Keystore V3 with the full work factor, as wallets write it."""
+    key = store.create(KeyRole.COLD, "sécret")
+    content = json.loads(key.path.read_text())
+    crypto = content["crypto"]
+    assert (content["version"], content["address"].lower()) == (3, key.address[2:].lower())
+    assert (crypto["kdf"], crypto["cipher"]) == ("scrypt", "aes-128-ctr")
+    assert (crypto["kdfparams"]["n"], crypto["kdfparams"]["dklen"]) == (1 << 18, 32)
+    assert Account.from_key(Account.decrypt(content, "sécret")).address == key.address
+
+
+def test_every_role_has_a_key_of_its_own(store: KeyStore) -> None:
+    """Separate files and passwords: who holds one key holds no other."""
+    made = {role: store.create(role, f"secret of {role}", light=True) for role in KeyRole}
+    assert len({key.address for key in made.values()}) == len({key.path for key in made.values()}) == len(KeyRole) == 3
+    for role, key in made.items():
+        assert stat.S_IMODE(key.path.stat().st_mode) == 0o600
+        assert store.load(role, f"secret of {role}").address == key.address
+        for other in set(KeyRole) - {role}:
+            with pytest.raises(KeyStoreError, match="wrong password"):
+                store.load(role, f"secret of {other}")
+
+
+def test_nothing_secret_is_logged_or_told(store: KeyStore, caplog: pytest.LogCaptureFixture) -> None:
+    """At the finest level of every logger, and in the messages of what goes wrong: one line, no password, no key."""
+    caplog.set_level(logging.DEBUG)
+    store.create(KeyRole.HOT, "open sesame", light=True)
+    account = store.load(KeyRole.HOT, "open sesame")
+    account.sign_transaction({"to": account.address, "value": 1, "gas": 1, "gasPrice": 1, "nonce": 0, "chainId": 1})
+    with pytest.raises(KeyStoreError) as caught:
+        store.load(KeyRole.HOT, "open barley")
+    told = [caplog.text, str(caught.value), repr(caught.value), repr(store.find(KeyRole.HOT)), repr(account)]
+    for text in told:
+        assert bytes(account.key).hex() not in text.lower()
+        assert "sesame" not in text
+        assert "barley" not in text
+    assert "\n" not in str(caught.value)
+
+
+def test_reading_an_address_takes_no_password(store: KeyStore) -> None:
+    made = store.create(KeyRole.COLD, "secret", light=True)
+    assert store.find(KeyRole.COLD).address == made.address
