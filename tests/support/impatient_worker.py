@@ -12,7 +12,7 @@ from efedllm.errors import EfedllmError
 from worker import cli, program
 from worker.context import Context
 
-WAITS = {"stall_seconds": 4.0, "voucher_seconds": 4.0, "link_seconds": 8.0, "channel_seconds": 0.5}
+WAITS = {"stall_seconds": 5.0, "voucher_seconds": 2.5, "link_seconds": 6.0, "channel_seconds": 0.5}
 
 contexts: list[Context] = []
 """That of the running worker, once there is one: a cheat signs with its key."""
