@@ -93,11 +93,15 @@ class ContractNetwork:
             if await chain.token.allowance(self._payer, channels.address) < sum(top.amount for top in tops):
                 # Once for all: the contract is immutable and takes only what its caller puts into channels.
                 await sender.send(chain.token.approve(channels.address, UNLIMITED))
-            await sender.send(channels.fund(session_key, [Funding(top.worker, top.amount) for top in tops]))
-        await self.confirmation()
+            call = channels.fund(session_key, [Funding(top.worker, top.amount) for top in tops])
+            receipt = await sender.send(call)
+        await self._confirmation_of(receipt.block_number)
 
     async def confirmation(self) -> None:
-        block, until = await self._chain.rpc.block_number(), time.monotonic() + CONFIRMATION_SECONDS
+        await self._confirmation_of(await self._chain.rpc.block_number())
+
+    async def _confirmation_of(self, block: int) -> None:
+        until = time.monotonic() + CONFIRMATION_SECONDS
         while await self._chain.confirmed_block() < block:
             if time.monotonic() > until:
                 reason = f"the deposit in block {block} is not confirmed after {CONFIRMATION_SECONDS} s"

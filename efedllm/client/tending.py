@@ -57,7 +57,7 @@ class Tender:
         endpoints = {offer.worker: offer.endpoint for offer in await self._network.offers()}
         channels = await self._channels()
         for channel in channels:
-            if channel.state.deposit and not channel.is_settled:
+            if channel.state.deposit and channel.committed and not channel.is_settled:
                 await self._deliver(channel, endpoints.get(channel.worker), done)
         async with self._payments.funding:
             await self._act(channels, endpoints, done)
@@ -79,10 +79,10 @@ class Tender:
 
     async def _deliver(self, channel: Channel, endpoint: str | None, done: Tended) -> None:
         if endpoint is None:
-            if channel.signed > channel.state.claimed:
+            if channel.committed > channel.state.claimed:
                 done.problems.append(
-                    f"worker {channel.worker} offers no service now: whether it holds its vouchers of {channel.signed} "
-                    "base units will be seen when it is back"
+                    f"worker {channel.worker} offers no service now: whether it holds its vouchers of "
+                    f"{channel.committed} base units will be seen when it is back"
                 )
             return
         try:
