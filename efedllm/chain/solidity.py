@@ -1,7 +1,8 @@
 """The contracts' sources as the compiler takes them: standard JSON input made from a checkout.
 
-`contracts/compiler.json` of the checkout says which compiler with which settings. Imports are followed, so that the input
-holds exactly what is needed: paths below the checkout, and npm packages by the names under which they are imported.
+`contracts/compiler.json` of the checkout says which compiler with which settings. Imports are followed, so that the
+input holds exactly what is needed: paths below the checkout, and npm packages by the names under which they are
+imported.
 """
 
 import json
@@ -25,7 +26,7 @@ def is_checkout(folder: Path) -> bool:
 
 
 def settings(checkout: Path) -> dict[str, Any]:
-    """What the contracts are compiled with, without a selection of outputs. Raises ChainError if that cannot be read."""
+    """What the contracts are compiled with, without a selection of outputs. Raises ChainError if it is not readable."""
     return dict(_compiler(checkout)["settings"])
 
 

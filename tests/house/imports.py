@@ -30,7 +30,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "verifier": _ALL_PARTS,
     "chain_scripts": _ALL_PARTS,
     # Like tests they measure programs and are in no wheel.
-    "benchmarks": _ALL_PARTS | {"worker", "verifier"},
+    "benchmarks": _ALL_PARTS | {"worker", "verifier", "chain_scripts"},
     "models": _ALL_PARTS,
     "tools": frozenset({"efedllm.chain"}),
 }
