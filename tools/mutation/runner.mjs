@@ -15,7 +15,7 @@ const edr = require("@nomicfoundation/edr");
 const FUZZ = { runs: 32, seed: "0x1" };
 const INVARIANT = { runs: 4, depth: 32, failOnRevert: true };
 // A loop that a fault made endless ends with the gas.
-const GAS_LIMIT = 1_000_000_000n;
+const GAS_LIMIT = 200_000_000n;
 
 const artifacts = [];
 const suites = new Map();

@@ -15,7 +15,7 @@ from typing import Self
 from tools.setup import ROOT, VENV
 
 # Far longer than all tests take together.
-PATIENCE_SECONDS = 180
+PATIENCE_SECONDS = 90
 
 
 @dataclass(frozen=True)
