@@ -12,6 +12,8 @@ from .network import ChannelState
 FORGIVEN_PART = 32
 """One in so many base units that a channel paid is forgiven of what it left unpaid: requests also fail through nobody's
 or somebody else's fault, and who pays for months must not be stopped by the sum of them."""
+MAX_WAITING = 64
+"""Requests of one channel that may wait for a place."""
 
 
 class Account:
@@ -25,6 +27,9 @@ class Account:
         self.lock = asyncio.Lock()
         """Held from checking a voucher until it is in the book."""
         self._advanced: dict[bytes, int] = {}
+        self._places: set[object] = set()
+        self._waiting = 0
+        self._changed = asyncio.Event()
 
     def update(self, state: ChannelState) -> None:
         """The channel as the chain has it now."""
@@ -63,6 +68,39 @@ class Account:
             raise SessionError(
                 "channel", f"the channel has {left} base units left{more}, {needed} are needed: top it up"
             )
+
+    async def enter(self, session: object, window: int, seconds: float) -> None:
+        """Take a place for a request, once there is one; `leave` gives it back.
+
+        A channel has one place, and one more for every window that it paid. Each request at once is advanced a window,
+        so a channel is never advanced more than it paid and one window. Raises SessionError after `seconds`.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise SessionError("busy", f"{MAX_WAITING} requests of this channel wait here already: try again later")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(seconds):
+                while len(self._places) * window > self.book.total:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError as error:
+            raise SessionError(
+                "busy",
+                f"{len(self._places)} requests of this channel run here, and it paid {self.book.total} base units so "
+                f"far: another one at once needs {len(self._places) * window}, so let one end first",
+            ) from error
+        finally:
+            self._waiting -= 1
+        self._places.add(session)
+
+    def leave(self, session: object) -> None:
+        """The request has ended here, or could not begin."""
+        self._places.discard(session)
+        self._changed.set()
+
+    def paid(self) -> None:
+        """A voucher came: there may be another place."""
+        self._changed.set()
 
     def advance(self, request_id: bytes, unpaid: int) -> bool:
         """Reserve `unpaid` for a session's work beyond its vouchers; False if the deposit does not cover it."""

@@ -31,3 +31,5 @@ class Context:
     blind_seconds: float = 600.0
     """How long a channel is served without news of it from the chain."""
     max_sessions: int = 16
+    place_seconds: float = 10.0
+    """How long a request waits until others of its channel have ended or paid."""

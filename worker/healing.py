@@ -75,6 +75,7 @@ async def heal(context: Context, accounts: Accounts, proofs: list[Proof]) -> int
     async with account.lock:
         for proof, digest in zip(proofs, digests, strict=True):
             await _take(context, account, proof, digest)
+        account.paid()
         return account.book.total
 
 

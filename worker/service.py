@@ -143,20 +143,26 @@ class Service:
         account = await self.accounts.to_serve(request.payer, admitted.session_key)
         session = Session(context, message.request_id, request, message.prompt, admitted, account, peer)
         session.till.check_openable()
-        begin = context.store.begin_request
-        new = await asyncio.to_thread(
-            begin,
-            message.request_id,
-            request,
-            message.signature,
-            message.salt,
-            message.prompt,
-            admitted.shard,
-            admitted.session_key,
-            account.book.epoch,
-        )
-        if not new:
-            raise RequestError("this request was served before: sign a new one with another nonce")
+        await account.enter(session, session.till.window, context.place_seconds)
+        try:
+            session.till.check_openable()  # others may have used it meanwhile
+            begin = context.store.begin_request
+            new = await asyncio.to_thread(
+                begin,
+                message.request_id,
+                request,
+                message.signature,
+                message.salt,
+                message.prompt,
+                admitted.shard,
+                admitted.session_key,
+                account.book.epoch,
+            )
+            if not new:
+                raise RequestError("this request was served before: sign a new one with another nonce")
+        except BaseException:
+            account.leave(session)
+            raise
         self.notices.over("disk")
         self._running.add(session)
         return session
@@ -187,6 +193,7 @@ class Service:
         for watcher in watchers:
             watcher.cancel()
         self._running.remove(session)
+        session.till.account.leave(session)
         while not session.inbox.empty():  # lets a reader go that waits for room
             session.inbox.get_nowait()
         for link in (session.downstream, session.token_link, *(session.upstream_peers if failure else [])):

@@ -78,6 +78,7 @@ class Till:
 
             await to_the_end(keep)
         self._credit.set()
+        self.account.paid()
 
     async def afford(self, positions: int, generated: int) -> None:
         """Wait until these counts are within the window and the deposit. Raises SessionError if no voucher comes."""

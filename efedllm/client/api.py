@@ -246,12 +246,18 @@ class Client:
         raise failure
 
     async def _open(self, ask: Ask, model: Model, prompt: list[int], max_tokens: int, route: Route) -> Running:
-        job = self._job(ask, model, prompt, max_tokens, route)
+        leave = await self._payments.enter(route)
+        try:
+            job = self._job(ask, model, prompt, max_tokens, route)
+        except BaseException:
+            leave()
+            raise
         fund = partial(self._payments.prepare, job.request_id, route, len(prompt), max_tokens)
         session = Session(job, self._network, self._payments, self._store, self._http, self._timeouts, fund)
         running = Running(session, asyncio.create_task(session.run()), route, model.files.tokenizer)
         self._running.add(running)
         running.task.add_done_callback(lambda _: self._running.discard(running))
+        running.task.add_done_callback(lambda _: leave())
         try:
             await asyncio.shield(session.opened)
         except asyncio.CancelledError:

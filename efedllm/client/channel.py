@@ -34,9 +34,20 @@ class Channel:
     """
 
     def __init__(
-        self, store: Store, witness: Witness, signer: eip712.Signer, domain: eip712.Domain, payer: str, worker: str
+        self,
+        store: Store,
+        witness: Witness,
+        signer: eip712.Signer,
+        domain: eip712.Domain,
+        payer: str,
+        worker: str,
+        changed: asyncio.Event | None = None,
     ) -> None:
+        """`changed` is set when there may be a place for one more request."""
         self.worker = worker
+        self._changed = changed or asyncio.Event()
+        self._places: set[object] = set()
+        self._window: int | None = None
         self.state = ChannelState(0, 0, False, 0)
         self.lock = asyncio.Lock()
         self._store, self._witness, self._signer, self._domain, self._payer = store, witness, signer, domain, payer
@@ -85,6 +96,24 @@ class Channel:
             self._book = self._load()
             self._is_certain = False
 
+    @property
+    def has_place(self) -> bool:
+        """Whether the worker lets one more request begin: one at a time, and one more for every window that was paid.
+
+        As `worker/account.py` has it; waiting here keeps requests over several workers from blocking each other.
+        """
+        if self._window is None:
+            return not self._places
+        return len(self._places) * self._window <= self._book.total
+
+    def enter(self, request: object) -> None:
+        """A request begins; `leave` ends it."""
+        self._places.add(request)
+
+    def leave(self, request: object) -> None:
+        self._places.discard(request)
+        self._changed.set()
+
     def reserve(self, request_id: bytes, ceiling: int) -> None:
         self._reserved[request_id] = ceiling
 
@@ -102,6 +131,7 @@ class Channel:
             raise WorkerFailed(
                 self.worker, "epoch", f"it sees epoch {opened.epoch} of the channel, we {self.epoch}: try again"
             )
+        self._window = opened.window
         try:
             await self._reload()
             if opened.total > self._book.total or self._is_old():
@@ -148,6 +178,7 @@ class Channel:
             self._book.add(leaf, replaces)
             await self._deliver(sent, deliver)
             self._is_certain = True
+        self._changed.set()
 
     # what was signed
 

@@ -1,7 +1,7 @@
 """Paying: the channels of one session key, and the money in them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from efedllm.client.channel import Channel
 from efedllm.client.errors import FundingError, WorkerFailed
@@ -35,14 +35,32 @@ class Payments:
         self._network, self._store, self._witness = network, store, witness
         self._deposit, self._budget = deposit, budget
         self._channels: dict[str, Channel] = {}
+        self._changed = asyncio.Event()
 
     def channel(self, worker: str) -> Channel:
         if worker not in self._channels:
             network = self._network
             self._channels[worker] = Channel(
-                self._store, self._witness, self.signer, network.domain, network.payer, worker
+                self._store, self._witness, self.signer, network.domain, network.payer, worker, self._changed
             )
         return self._channels[worker]
+
+    async def enter(self, route: Route) -> Callable[[], None]:
+        """Wait until every channel of the route has a place for one more request, and take them all at once. The
+        result gives them back."""
+        channels = [self.channel(offer.worker) for offer in route.offers]
+        while not all(channel.has_place for channel in channels):
+            self._changed.clear()
+            await self._changed.wait()
+        request = object()
+        for channel in channels:
+            channel.enter(request)
+
+        def leave() -> None:
+            for channel in channels:
+                channel.leave(request)
+
+        return leave
 
     async def prepare(self, request_id: bytes, route: Route, prompt_count: int, max_tokens: int) -> int:
         """See to it that every channel of the route carries the request, with at most one transaction.
