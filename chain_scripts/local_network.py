@@ -33,25 +33,38 @@ class LocalNetwork:
         return f"{format_amount(int(base_units), self.deployment.token_decimals)} {self.deployment.token_symbol}"
 
     def start_worker(
-        self, name: str, layers: str, prices: tuple[str, str], command: Sequence[str] = ("efedllm.cli", "worker")
+        self,
+        name: str,
+        layers: str,
+        prices: tuple[str, str],
+        command: Sequence[str] = ("efedllm.cli", "worker"),
+        more: Sequence[str] = (),
     ) -> Program:
-        """A worker as its own process; `command` may name another program with the same options."""
+        """A worker as its own process, with `more` options; `command` may name another program with the same ones."""
         options = ["--model", str(self.model), "--layers", layers, "--data-dir", self.data_dir(name), "--json"]
         options += ["--prompt-price", prices[0], "--token-price", prices[1]]
         options += ["--rpc", self.rpc, "--deployment", str(self.folder / "deployment.json")]
-        return self.processes.start(name, [*command, *options])
+        return self.processes.start(name, [*command, *options, *more])
 
     def start_verifier(self) -> Program:
         options = ["--model", str(self.model), "--data-dir", self.data_dir("verifier"), "--json"]
         return self.processes.start("verifier", ["efedllm.cli", "verifier", *options])
 
 
-def set_up(processes: Processes, folder: Path, model: Path, workers: Sequence[str]) -> LocalNetwork:
+def set_up(
+    processes: Processes,
+    folder: Path,
+    model: Path,
+    workers: Sequence[str],
+    chain_options: Sequence[str] = (),
+    deploy_options: Sequence[str] = (),
+) -> LocalNetwork:
     """Chain, keys, contracts, money, model, stake, for a client, a treasury, a verifier and these workers.
 
-    Commands that do not need each other run two at a time.
+    Commands that do not need each other run two at a time. The options are further ones of `chain` and `deploy`.
     """
-    chain = processes.start("chain", ["efedllm.cli", "chain", "--port", "0", "--block-time", "1", "--json"])
+    options = ["--port", "0", "--block-time", "1", "--json", *chain_options]
+    chain = processes.start("chain", ["efedllm.cli", "chain", *options])
     people = ["client", "treasury", "verifier", *workers]
     with ThreadPoolExecutor(2) as pool:
         made = pool.map(lambda name: processes.run("keys", "new", "--light", "--data-dir", str(folder / name)), people)
@@ -59,7 +72,7 @@ def set_up(processes: Processes, folder: Path, model: Path, workers: Sequence[st
     rpc = str(chain.wait_for("serving", 30)["rpc"])
     processes.environment["EFEDLLM_RPC"] = rpc
     fee = ["--protocol-fee-bps", str(FEE_BPS), "--fee-recipient", addresses["treasury"]]
-    processes.run("deploy", "--local", "--out", str(folder / "deployment.json"), *fee)
+    processes.run("deploy", "--local", "--out", str(folder / "deployment.json"), *fee, *deploy_options)
     processes.run("fund", *addresses.values(), "--data-dir", str(folder / "client"))
     for name in workers_and_verifier(workers):
         processes.run("fund", "--work", "0", "--data-dir", str(folder / name))

@@ -4,6 +4,7 @@ The npm package `@foundry-rs/anvil` puts a Node script on the path that starts t
 Killing the script leaves that one behind, so the real program is looked up and started directly.
 """
 
+import gzip
 import json
 import os
 import queue
@@ -21,6 +22,7 @@ from typing import IO, Any, Self
 from eth_utils.address import to_checksum_address
 
 from efedllm.chain.errors import ChainUnreachable, LocalChainError
+from efedllm.storage import files
 
 DEFAULT_PORT = 8545
 LOCAL_CHAIN_ID = 31337
@@ -69,14 +71,24 @@ class AnvilProcess:
         self.url = url
 
     @classmethod
-    def start(cls, port: int = 0, block_time_seconds: int | None = None, timeout_seconds: float = 30) -> Self:
+    def start(
+        cls,
+        port: int = 0,
+        block_time_seconds: int | None = None,
+        timeout_seconds: float = 30,
+        state: Path | None = None,
+    ) -> Self:
         """Start on `port` of 127.0.0.1 (0: the system picks a free one) and wait until it listens.
 
-        Without a block time every transaction is mined at once. Raises LocalChainError if it does not come up.
+        Without a block time every transaction is mined at once. It goes on from where `save` wrote `state`, if it did;
+        contracts cannot be read as of earlier blocks then. Raises LocalChainError if it does not come up.
         """
         command = [str(find_anvil()), "--host", "127.0.0.1", "--port", str(port), "--color", "never"]
         if block_time_seconds is not None:
             command += ["--block-time", str(block_time_seconds)]
+        goes_on = state is not None and state.exists()
+        if goes_on:
+            command += ["--load-state", str(state)]
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -96,7 +108,10 @@ class AnvilProcess:
             process.kill()
             process.wait()
             raise LocalChainError(f"Anvil did not start on port {port}: {line}; pass another --port")
-        return cls(process, f"http://{line.removeprefix(_LISTENING).strip()}")
+        started = cls(process, f"http://{line.removeprefix(_LISTENING).strip()}")
+        if goes_on:
+            started.show_real_time()
+        return started
 
     def __enter__(self) -> Self:
         return self
@@ -132,7 +147,21 @@ class AnvilProcess:
         """Back to `snapshot`, which is used up by it; the chain's clock shows real time again."""
         if self.rpc("evm_revert", snapshot) is not True:
             raise LocalChainError(f"Anvil knows no snapshot {snapshot}")
-        self.rpc("evm_setTime", int(time.time()))  # else it would go on from the snapshot's time
+        self.show_real_time()  # else it would go on from the snapshot's time
+
+    def save(self, state: Path) -> None:
+        """Write all blocks and the state to a file, as a whole or not at all. What is mined later is not in it, nor are
+        transactions that wait. Raises ChainUnreachable, LocalChainError."""
+        dump = bytes.fromhex(str(self.rpc("anvil_dumpState")).removeprefix("0x"))
+        try:
+            files.replace(state, gzip.decompress(dump))
+        except OSError as error:
+            raise LocalChainError(f"cannot write {state}: {error.strerror}; pass another --state") from error
+
+    def show_real_time(self) -> None:
+        """Blocks from now on bear the time of this machine, or one after the last block's if that is later."""
+        latest = int(self.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+        self.rpc("evm_setTime", max(int(time.time()), latest + 1))
 
     def mine(self, blocks: int = 1) -> None:
         self.rpc("anvil_mine", hex(blocks))

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,3 +113,46 @@ def test_reader_that_goes_away_is_no_crash(anvil: AnvilProcess, deployment_file:
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(60) == 1
+
+
+def test_a_killed_chain_goes_on_from_its_state_file(tmp_path: Path) -> None:
+    """What it had mined up to the last save is there again, with the same hashes, whatever moment it was killed at."""
+    state = tmp_path / "folder" / "chain.json"
+    options = ("--json", "--block-time", "1", "--state", str(state))
+    with local_chain(*options) as process:
+        assert process.stdout is not None
+        started = json.loads(process.stdout.readline())
+        url, account = started["rpc"], started["accounts"][0]
+        sent = rpc(url, "eth_sendTransaction", {"from": account, "to": "0x" + "11" * 20, "value": "0x7"})
+        while (mined := rpc(url, "eth_getTransactionReceipt", sent)) is None:
+            time.sleep(0.1)
+        while int(mined["blockNumber"], 16) not in _numbers(state):
+            time.sleep(0.1)
+        process.kill()
+        os.kill(started["pid"], signal.SIGKILL)
+    with local_chain(*options) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["rpc"]
+        assert rpc(url, "eth_getTransactionReceipt", sent)["blockHash"] == mined["blockHash"]
+        assert int(rpc(url, "eth_getBalance", "0x" + "11" * 20, "latest"), 16) == 7
+        last = int(rpc(url, "eth_blockNumber"), 16)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert last in _numbers(state), "an ordered end saves what was mined"
+
+
+def test_a_state_file_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with local_chain("--json", "--state", str(tmp_path / "file" / "chain.json")) as process:
+        output, errors = process.communicate(timeout=30)
+        pid = json.loads(output)["pid"]
+    assert (process.returncode, errors.startswith("error: cannot write ")) == (1, True), errors
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def _numbers(state: Path) -> set[int]:
+    """The blocks in a saved state."""
+    if not state.exists():
+        return set()
+    return {int(block["header"]["number"], 16) for block in json.loads(state.read_text())["blocks"]}
