@@ -119,6 +119,10 @@ def main() -> int:
     own = Path(__file__).read_bytes()
     python_wanted = digest("\n".join(requirements()).encode(), CONSTRAINTS.read_bytes(), own)
     node_wanted = digest(*((ROOT / name).read_bytes() for name in (".npmrc", "package.json", "package-lock.json")))
+    for folder in (VENV, NODE_MODULES):
+        if folder.is_symlink():  # what it leads to belongs to another checkout, and would be emptied
+            print(f"setup: {folder} is a link: remove it, then run `make setup` again", file=sys.stderr)
+            return 1
     with one_at_a_time():
         try:
             if not is_current(VENV_STAMP, python_wanted) or not PYTHON.exists():
