@@ -218,7 +218,11 @@ class Rpc:
                 await self.block(block)
             except UnknownBlock as unknown:
                 raise unknown from error
-        return await self._ask(method, [*parameters, _block(block)], parse)  # of a node that has it, hopefully
+        try:
+            return await self._ask(method, [*parameters, _block(block)], parse)  # of a node that has it, hopefully
+        except _Refused as error:
+            # A node that was started anew has blocks without their states until it made or fetched later ones.
+            raise UnknownBlock(f"the state after block {block} is not to be had, try again later: {error}") from error
 
     async def _ask(self, method: str, parameters: list[Any], parse: Callable[[Any], T], is_read: bool = True) -> T:
         if self._expected is not None and time.monotonic() >= self._checked + _CHECK_SECONDS:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -331,3 +332,18 @@ async def test_history_that_takes_too_long_is_read_in_smaller_pages(proxy: RpcPr
     slept.set()
     assert found[-1].cursor.block == head
     assert max(after.cursor.block - before.cursor.block for before, after in pairwise(found)) <= 100
+
+
+async def test_a_block_that_is_known_without_its_state(tmp_path: Path) -> None:
+    """A node that was started anew: who waits for a block it does not have waits for this too."""
+    state = tmp_path / "chain.json"
+    with AnvilProcess.start() as anvil:
+        anvil.mine(3)
+        anvil.save(state)
+    with AnvilProcess.start(state=state) as anvil:
+        async with Rpc(anvil.url) as rpc:
+            assert (await rpc.block(2)).number == 2
+            for question in (rpc.call(anvil.accounts[0], b"", 2), rpc.balance(anvil.accounts[0], 2)):
+                with pytest.raises(UnknownBlock, match=r"state after block 2 .* try again later"):
+                    await question
+            assert await rpc.balance(anvil.accounts[0], 3) > 0
