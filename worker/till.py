@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
 from efedllm.chain.errors import ChainError
 from efedllm.protocol import eip712
@@ -23,7 +24,14 @@ class Till:
 
     def __init__(self, context: Context, request_id: bytes, request: Request, hop: Hop, account: Account) -> None:
         self.account = account
-        self.window = window_of(hop, context.credit_tokens)
+        chunk = min(request.promptCount, CHUNK_POSITIONS) * hop.promptPrice + hop.tokenPrice
+        between_receipts = min(request.maxTokens, RECEIPT_TOKENS) * hop.tokenPrice
+        self._needed = max(chunk, between_receipts)
+        """Without so much of the window the request could not go on."""
+        asked = replace(hop, promptPrice=context.offer.prompt_price, tokenPrice=context.offer.token_price)
+        # Who signs for more than is asked gets no larger window: it would dwarf what was left unpaid before.
+        at_least = max(window_of(asked, context.credit_tokens), self._needed)
+        self.window = min(window_of(hop, context.credit_tokens), at_least)
         self._context, self._request_id, self._request, self._hop = context, request_id, request, hop
         self._receipts: dict[bytes, Receipt] = {}
         self._last_fee = 0
@@ -37,9 +45,7 @@ class Till:
     def check_openable(self) -> None:
         """Raises SessionError if the channel's deposit or its arrears do not leave enough to begin the request."""
         self.account.check_openable(min(self.window, ceiling_of(self._hop, self._request)))
-        chunk = min(self._request.promptCount, CHUNK_POSITIONS) * self._hop.promptPrice + self._hop.tokenPrice
-        between_receipts = min(self._request.maxTokens, RECEIPT_TOKENS) * self._hop.tokenPrice
-        self.account.check_credit(self.window, max(chunk, between_receipts))
+        self.account.check_credit(self.window, self._needed)
 
     def expect(self, digest: bytes, receipt: Receipt) -> None:
         """A receipt was signed and kept: vouchers may pay for it from now on."""

@@ -64,6 +64,28 @@ async def test_request_after_request_takes_one_window(single: WorkerGroup, payer
     assert 0 < taken <= window(worker)
 
 
+@pytest.mark.parametrize("first", [1, 1000])
+async def test_a_dearer_request_gets_no_larger_window(single: WorkerGroup, payer: Payer, first: int) -> None:
+    """Prices are what the payer signs. Who doubles them each time would leave ever more unpaid, and take the deposit
+    back."""
+    worker, taken, factor = single.workers[0], 0, first
+    single.open_channels(payer.account.address, payer.session.address, deposit=10**12)
+    with pytest.raises(Refused, match="credit: this channel left"):
+        for _ in range(10):
+            hop = replace(worker.hop, promptPrice=factor * PROMPT_PRICE, tokenPrice=factor * TOKEN_PRICE)
+            taken += fee(await tokens_without_paying(single, payer, payer.request([hop], PROMPT, 100)))
+            factor *= 2
+    assert 0 < taken <= window(worker)
+
+
+async def test_who_pays_more_than_is_asked_is_served(single: WorkerGroup, payer: Payer) -> None:
+    hop = replace(single.workers[0].hop, promptPrice=7 * PROMPT_PRICE, tokenPrice=1000 * TOKEN_PRICE)
+    single.open_channels(payer.account.address, payer.session.address, deposit=10**12)
+    prompt = [1 + at % 50 for at in range(130)]
+    answer = await ask(single, payer, payer.request([hop], prompt, 40), prompt)
+    assert len(answer.tokens) == 40
+
+
 async def test_it_is_remembered_after_a_restart(built: Path, tmp_path: Path) -> None:
     payer = Payer()
     async with WorkerGroup(built, [(0, 3)], tmp_path, voucher_seconds=0.3) as group:
