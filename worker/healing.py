@@ -99,6 +99,8 @@ async def _take(context: Context, account: Account, proof: Proof, digest: bytes)
         return
     if (receipt.worker, receipt.payer, receipt.epoch) != (book.worker, book.payer, book.epoch):
         raise VoucherError("the receipt was not signed for this channel")
+    if await asyncio.to_thread(context.store.payer_key, receipt.requestId) not in (None, account.session_key):
+        raise VoucherError("the receipt is for a request of another channel")
     leaf, replaces = accept(book, voucher, receipt, digest)
     account.check_covers(leaf.after)
     index = len(book.leaves) - (1 if replaces else 0)

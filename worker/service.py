@@ -57,6 +57,7 @@ class Service:
         self._running = Running()
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._beginning = 0  # requests that have a place, and are being entered
 
     @property
     def session_count(self) -> int:
@@ -136,15 +137,16 @@ class Service:
             raise SessionError("draining", "this worker is shutting down: choose another path")
         if self.objection is not None:
             raise SessionError("draining", "this worker does not take requests now: choose another path")
-        if len(self._running) >= context.max_sessions:
-            raise SessionError("busy", f"this worker serves {context.max_sessions} sessions already: try again later")
+        self._check_room()
         admitted = admit(context.offer, context.domain, message, int(time.time()))
         request = message.request
         account = await self.accounts.to_serve(request.payer, admitted.session_key)
         session = Session(context, message.request_id, request, message.prompt, admitted, account, peer)
         session.till.check_openable()
         await account.enter(session, session.till.window, context.place_seconds)
+        self._beginning += 1
         try:
+            self._check_room(beginning=1)
             session.till.check_openable()  # others may have used it meanwhile
             begin = context.store.begin_request
             new = await asyncio.to_thread(
@@ -163,9 +165,17 @@ class Service:
         except BaseException:
             account.leave(session)
             raise
+        finally:
+            self._beginning -= 1
         self.notices.over("disk")
         self._running.add(session)
         return session
+
+    def _check_room(self, beginning: int = 0) -> None:
+        """`beginning`: 1 where the caller counts already. Raises SessionError if there are as many as there may be."""
+        sessions = self._context.max_sessions
+        if len(self._running) + self._beginning - beginning >= sessions:
+            raise SessionError("busy", f"this worker serves {sessions} sessions already: try again later")
 
     async def _run(self, session: Session) -> None:
         """Link the path, serve, and leave nothing behind. Never raises: whatever ends a session is told and logged."""

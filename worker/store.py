@@ -144,6 +144,11 @@ class Store:
         row = self._db.row("SELECT receipt FROM receipts WHERE digest = ?", (digest,))
         return None if row is None else Receipt.from_wire(msgpack.unpackb(row[0]))
 
+    def payer_key(self, request_id: bytes) -> str | None:
+        """The session key that signed a request; None if the request is not known here."""
+        row = self._db.row("SELECT session_key FROM requests WHERE id = ?", (request_id,))
+        return None if row is None else row[0]
+
     def _row_bytes(self, request_id: bytes) -> int | None:
         """Length of the rows that receipts on disk stand on; None if it is not known: everything in the file."""
         row = self._db.row("SELECT row_bytes FROM requests WHERE id = ?", (request_id,))

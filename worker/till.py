@@ -67,7 +67,7 @@ class Till:
         book = self.account.book
         receipt = self._receipts.get(message.receipt_digest)
         if receipt is None:  # after a broken connection a client first sends what it signed in an earlier session
-            receipt = await asyncio.to_thread(self._context.store.receipt, message.receipt_digest)
+            receipt = await asyncio.to_thread(self._earlier, message.receipt_digest)
         if receipt is None or (receipt.payer, receipt.epoch) != (book.payer, book.epoch):
             raise SessionError("voucher", "the voucher names a receipt that this worker did not sign for this channel")
         async with self.account.lock:
@@ -85,6 +85,15 @@ class Till:
             await to_the_end(keep)
         self._credit.set()
         self.account.paid()
+
+    def _earlier(self, digest: bytes) -> Receipt | None:
+        """A receipt of an earlier session on this channel. Another channel of the same payer must not pay for it: it
+        would be paid twice."""
+        receipt = self._context.store.receipt(digest)
+        if receipt is None:
+            return None
+        known = self._context.store.payer_key(receipt.requestId)
+        return receipt if known in (None, self.account.session_key) else None
 
     async def afford(self, positions: int, generated: int) -> None:
         """Wait until these counts are within the window and the deposit. Raises SessionError if no voucher comes."""

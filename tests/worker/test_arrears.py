@@ -137,6 +137,27 @@ async def test_paying_later_is_paying(single: WorkerGroup, payer: Payer) -> None
         await tokens_without_paying(single, payer, payer.request([worker.hop], PROMPT, 1))
 
 
+async def test_another_channel_does_not_pay_for_it(single: WorkerGroup, payer: Payer) -> None:
+    """A receipt is paid from one channel: paid from two, the ledger would show it twice."""
+    worker, other = single.workers[0], Payer(payer.account)
+    unpaid = payer.request([worker.hop], PROMPT, 10)
+    await tokens_without_paying(single, payer, unpaid)
+    record = worker.store.record(eip712.digest(DOMAIN, unpaid))
+    assert record is not None
+    single.open_channels(other.account.address, other.session.address)
+    async with aiohttp.ClientSession() as http:
+        line = await connect(http, worker.url)
+        opening = other.open_message(other.request([worker.hop], PROMPT, 4), PROMPT)
+        await line.send(opening)
+        await line.expect(Opened)
+        elsewhere = payment_for(other, Book(payer.account.address, worker.address, 1), record.receipts[-1][0])
+        await line.send(replace(elsewhere, request_id=opening.request_id))
+        with pytest.raises(Refused, match="a receipt that this worker did not sign for this channel"):
+            while True:
+                await line.receive()
+    assert worker.store.best_vouchers() == []
+
+
 def test_a_part_of_what_was_paid_is_forgiven() -> None:
     book = Book("payer", "worker", 1)
     account = Account("key", book, ChannelState(10**6, 0, False, 1), {b"failed": 100})

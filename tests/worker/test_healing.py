@@ -209,6 +209,17 @@ async def test_what_does_not_prove_itself_is_refused(group: WorkerGroup, payer: 
     assert (await post(worker, proofs))[0] == 200
 
 
+async def test_one_channel_does_not_pay_for_anothers_request(group: WorkerGroup, payer: Payer) -> None:
+    """Else a payer with two session keys could make any worker look as if it had been paid twice."""
+    proofs = await served(group, payer, 4)
+    worker, other = group.workers[0], Payer(payer.account)
+    group.open_channels(other.account.address, other.session.address)
+    receipt = Receipt.from_wire(proofs[0]["receipt"])
+    payment = payment_for(other, Book(payer.account.address, worker.address, 1), receipt)
+    again = proof(payment.voucher, payment.signature, receipt, proofs[0]["receipt_signature"])
+    await refused(worker, [again], "for a request of another channel")
+
+
 async def test_receipts_of_an_earlier_hot_key_count(group: WorkerGroup, payer: Payer, tmp_path: Path) -> None:
     proofs = await served(group, payer, 20)
     old = group.workers[0]

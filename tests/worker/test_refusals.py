@@ -359,6 +359,29 @@ async def test_busy_and_draining(built: Path, tmp_path: Path, payer: Payer) -> N
         assert "draining" in await refusal(group, payer, request)
 
 
+async def test_requests_that_come_together_are_no_more_than_sessions(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each passes the first look while the others wait for the chain; memory is there for `max_sessions` only."""
+    async with WorkerGroup(built, [(0, 3)], tmp_path, max_sessions=2) as group:
+        together, payers = asyncio.Barrier(5), [Payer() for _ in range(5)]
+        serve = group.workers[0].service.accounts.to_serve
+
+        async def wait_for_all(payer: str, session_key: str) -> object:
+            found = await serve(payer, session_key)
+            await together.wait()
+            return found
+
+        monkeypatch.setattr(group.workers[0].service.accounts, "to_serve", wait_for_all)
+        async with aiohttp.ClientSession() as http:
+            lines = [await connect(http, group.workers[0].url) for _ in payers]
+            for line, payer in zip(lines, payers, strict=True):
+                await line.send(payer.open_message(payer.request(funded(group, payer), PROMPT, 100), PROMPT))
+            answers = await asyncio.gather(*(line.receive() for line in lines), return_exceptions=True)
+        assert sum(isinstance(answer, Opened) for answer in answers) == 2
+        assert sum("busy: this worker serves 2 sessions" in str(answer) for answer in answers) == 3
+
+
 async def test_client_that_leaves_ends_the_session(pair: WorkerGroup, payer: Payer) -> None:
     path = funded(pair, payer)
     request = payer.request(path, PROMPT, 150)
