@@ -55,6 +55,8 @@ class Channel:
         self._reserved: dict[bytes, int] = {}
         self._is_certain = False
         """Whether everything in the book is known to be credited, and nothing was signed beyond it."""
+        self._changes = 0
+        """How often the epoch became another one: what was begun before knows nothing of the book after it."""
 
     @property
     def epoch(self) -> int:
@@ -95,6 +97,7 @@ class Channel:
         if changed:
             self._book = self._load()
             self._is_certain = False
+            self._changes += 1
 
     @property
     def has_place(self) -> bool:
@@ -132,6 +135,7 @@ class Channel:
                 self.worker, "epoch", f"it sees epoch {opened.epoch} of the channel, we {self.epoch}: try again"
             )
         self._window = opened.window
+        changes = self._changes
         try:
             await self._reload()
             if opened.total > self._book.total or self._is_old():
@@ -140,12 +144,13 @@ class Channel:
                 await self._hand_in(opened.total, desk, deliver)
         except Unanswered as error:
             raise WorkerFailed(self.worker, UNREACHABLE, f"vouchers could not be put right: {error}") from error
-        self._is_certain = True
+        self._is_certain = self._changes == changes
 
     async def settle(self, desk: Desk) -> int:
         """The same without a request. Returns the base units of vouchers that the worker lacked. Raises Unanswered
         too."""
         async with self.lock:
+            changes = self._changes
             await self._reload()
             held = await desk.held(*self._key())
             if held is not None:
@@ -156,7 +161,7 @@ class Channel:
             lacked = self._book.total - total
             if lacked > 0:
                 await self._hand_in(total, desk, None)
-            self._is_certain = True
+            self._is_certain = self._changes == changes
             return max(lacked, 0)
 
     async def pay(self, approved: Approved, deliver: Deliver) -> None:
@@ -169,15 +174,17 @@ class Channel:
                 raise WorkerFailed(
                     self.worker, "credit", "an earlier voucher was not credited when its connection broke: ask again"
                 )
-            leaf, replaces = self._book.next_leaf(receipt.requestId, approved.digest, receipt.fee)
+            changes, book = self._changes, self._book
+            leaf, replaces = book.next_leaf(receipt.requestId, approved.digest, receipt.fee)
             if leaf.after > self.state.deposit:
                 raise FundingError(f"the channel with worker {self.worker} is used up: ask again to top it up")
-            voucher = self._book.voucher_after(leaf, replaces)
+            voucher = book.voucher_after(leaf, replaces)
             self._is_certain = False
-            sent = await to_the_end(self._sign, voucher, leaf, replaces, approved)
-            self._book.add(leaf, replaces)
+            index = len(book.leaves) - (1 if replaces else 0)
+            sent = await to_the_end(self._sign, voucher, leaf, index, approved)
+            book.add(leaf, replaces)
             await self._deliver(sent, deliver)
-            self._is_certain = True
+            self._is_certain = self._changes == changes
         self._changed.set()
 
     # what was signed
@@ -191,15 +198,22 @@ class Channel:
     async def _reload(self) -> None:
         """What is on disk counts: a voucher may have got there although keeping it failed."""
         if not self._is_certain:
-            self._book = await asyncio.to_thread(self._load)
+            changes, book = self._changes, await asyncio.to_thread(self._load)
+            self._check_unchanged(changes)
+            self._book = book
 
-    def _sign(self, voucher: Voucher, leaf: Leaf, replaces: bool, approved: Approved) -> SentVoucher:
+    def _check_unchanged(self, changes: int) -> None:
+        if self._changes != changes:
+            raise WorkerFailed(
+                self.worker, "epoch", f"the channel's epoch became {self.epoch} in the meantime: try again"
+            )
+
+    def _sign(self, voucher: Voucher, leaf: Leaf, index: int, approved: Approved) -> SentVoucher:
         """A voucher that may be sent. Nothing is signed for a sum that was signed before."""
         highest = self._witness.highest(self.worker, voucher.epoch)
         if highest is not None and voucher.total <= highest.total:
             raise too_old(self.worker, self._book.total, highest.total)
         sent = SentVoucher(voucher, eip712.sign(self._domain, voucher, self._signer), approved.digest)
-        index = len(self._book.leaves) - (1 if replaces else 0)
         self._store.keep_voucher(str(self._signer.address), leaf, index, sent, approved.receipt, approved.signature)
         self._note(voucher)
         return sent
@@ -225,7 +239,7 @@ class Channel:
 
     async def _catch_up(self, desk: Desk, named: int) -> None:
         """Take over what the worker shows, where this data directory is the older copy."""
-        known, floor = self._book.total, self._floor()
+        known, floor, changes = self._book.total, self._floor(), self._changes
         self._is_certain = False
         held = await desk.held(*self._key())
         if held is not None:
@@ -249,6 +263,7 @@ class Channel:
             "this data directory was an older copy: worker %s showed vouchers of %d base units that were signed, "
             "beyond the %d known", self.worker, voucher.total, known,
         )  # fmt: skip
+        self._check_unchanged(changes)
         self._book = book
 
     async def _hand_in(self, held: int, desk: Desk, deliver: Deliver | None) -> None:
