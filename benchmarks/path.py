@@ -30,7 +30,7 @@ from efedllm.protocol.records import Record
 from efedllm.storage.witness import Witness
 
 from .host import Computed, Directory, Model, Started, Task, serve
-from .requests import DEPOSIT, DOMAIN, EPOCH, MODEL_ID, PROMPT_PRICE, TOKEN_PRICE, Payer, hop
+from .requests import CREDIT_TOKENS, DEPOSIT, DOMAIN, EPOCH, MODEL_ID, PROMPT_PRICE, TOKEN_PRICE, Payer, hop
 
 START_SECONDS = 180.0
 
@@ -141,6 +141,7 @@ class MemoryNetwork:
 
     domain: Domain = DOMAIN
     token = Token("WORK", 18)
+    credit_tokens = CREDIT_TOKENS
 
     def __init__(self, payer: str, directory: Directory) -> None:
         self.payer, self._directory = payer, directory

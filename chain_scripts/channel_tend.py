@@ -64,6 +64,7 @@ def _result(done: Tended) -> dict[str, object]:
     """What --json prints; amounts in base units as decimal strings."""
     return {
         "delivered": [{"worker": worker, "amount": str(amount)} for worker, amount in done.delivered.items()],
+        "settled": [{"worker": worker, "amount": str(amount)} for worker, amount in done.settled.items()],
         "topped_up": [{"worker": top.worker, "amount": str(top.amount)} for top in done.topped_up],
         "closing": done.closing,
         "closed": done.closed,
@@ -78,6 +79,10 @@ def _text(done: Tended, deployment: Deployment) -> str:
     lines = [
         f"gave {worker} vouchers of {show_amount(amount, deployment)} that it lacked"
         for worker, amount in done.delivered.items()
+    ]
+    lines += [
+        f"paid {worker} {show_amount(amount, deployment)} that earlier requests owed"
+        for worker, amount in done.settled.items()
     ]
     lines += [f"filled up {top.worker} by {show_amount(top.amount, deployment)}" for top in done.topped_up]
     lines += [f"closing {worker}: run this again after the withdrawal delay" for worker in done.closing]

@@ -19,6 +19,7 @@ from efedllm.chain.chain import Chain
 from efedllm.chain.deployment import Deployment
 from efedllm.chain.keys import KeyRole, KeyStore
 from efedllm.chain.participants import Offer
+from efedllm.client.arrears import CREDIT, Arrears, PayingUp
 from efedllm.client.contracts import ContractNetwork
 from efedllm.client.errors import ClientError, ModelError, OldCopy, RoutingError, StoreError, Violation, WorkerFailed
 from efedllm.client.generation import Generation, Running
@@ -44,7 +45,7 @@ DEFAULT_MAX_TOKENS = 256
 EXPIRY_SECONDS = 600
 ATTEMPTS = 4
 """Paths that are tried before a request is given up; nothing is owed for those that do not begin."""
-TRY_ELSEWHERE = frozenset({UNREACHABLE, "silent", "busy", "draining", "internal", "closed", "credit", CLOSING})
+TRY_ELSEWHERE = frozenset({UNREACHABLE, "silent", "busy", "draining", "internal", "closed", CREDIT, CLOSING})
 TRY_AGAIN = frozenset({"channel", "epoch"})
 """A worker behind another node may not have seen yet that its channel was funded."""
 TRY_AGAIN_SECONDS = 1.0
@@ -153,7 +154,8 @@ class Client:
             )
             self._http = await self._stack.enter_async_context(aiohttp.ClientSession())
             policy = Policy(spending.low_water, spending.deposit, spending.idle_seconds)
-            self._tender = Tender(self._network, self._store, self._payments, self._http, policy)
+            self._arrears = Arrears(self._network, self._store, self._payments, self._http)
+            self._tender = Tender(self._network, self._store, self._payments, self._arrears, self._http, policy)
             if self._upkeep_seconds is not None:
                 self._stack.push_async_callback(_end, asyncio.create_task(self._tender.run(self._upkeep_seconds)))
         except BaseException:
@@ -230,7 +232,7 @@ class Client:
             except RoutingError as error:
                 raise failure or error from error
             try:
-                return await self._open(ask, model, prompt, max_tokens, route)
+                return await self._open_paid_up(ask, model, prompt, max_tokens, route)
             except WorkerFailed as error:
                 failure = error
                 if error.code in TRY_AGAIN:
@@ -244,6 +246,16 @@ class Client:
                 avoid.add(error.worker)
         assert failure is not None
         raise failure
+
+    async def _open_paid_up(self, ask: Ask, model: Model, prompt: list[int], max_tokens: int, route: Route) -> Running:
+        """Open the request; where a worker refuses it for what earlier ones left unpaid, pay that and open it again."""
+        paying_up = PayingUp(self._arrears, route.offers)
+        while True:
+            try:
+                return await self._open(ask, model, prompt, max_tokens, route)
+            except WorkerFailed as error:
+                if not await paying_up.helps(error):
+                    raise
 
     async def _open(self, ask: Ask, model: Model, prompt: list[int], max_tokens: int, route: Route) -> Running:
         leave = await self._payments.enter(route)

@@ -42,6 +42,10 @@ class ContractNetwork:
     def token(self) -> Token:
         return Token(self._chain.deployment.token_symbol, self._chain.deployment.token_decimals)
 
+    @property
+    def credit_tokens(self) -> int:
+        return self._chain.deployment.parameters.credit_tokens
+
     async def offers(self) -> Sequence[Offer]:
         return await find_offers(self._chain)
 

@@ -62,6 +62,10 @@ class Network(Protocol):
     @property
     def token(self) -> Token: ...
 
+    @property
+    def credit_tokens(self) -> int:
+        """Generated tokens that a worker advances without a voucher."""
+
     async def offers(self) -> Sequence[Offer]:
         """Services of all workers that are registered, staked and not jailed."""
 

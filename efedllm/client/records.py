@@ -66,18 +66,33 @@ class RecordSource:
 
     async def record(self, endpoint: str, request_id: bytes) -> Record:
         """Everything a worker keeps about a request."""
-        assert self._reader is not None, "records are for readers"
-        fetch = Fetch(request_id, self._reader.address, int(time.time()) + FETCH_SECONDS)
-        signature = eip712.sign(self._domain, fetch, self._reader.key)
-        data = await self._ask("POST", endpoint, "/v1/receipts", pack_fetch(fetch, signature), MAX_RECORD_BYTES)
-        try:
-            return Record.unpack(data)
-        except ProtocolError as error:
-            raise Unanswered(f"{endpoint} answered with something else than a record: {error}") from error
+        assert self._reader is not None and self._http is not None, "records are for readers, inside `async with`"
+        return await fetch_record(
+            self._http, self._domain, self._reader.address, self._reader.key, endpoint, request_id
+        )
 
     async def _ask(self, method: str, endpoint: str, path: str, body: bytes | None, limit: int) -> bytes:
         assert self._http is not None, "used inside `async with`"
         return await ask(self._http, method, endpoint, path, body, limit)
+
+
+async def fetch_record(
+    http: aiohttp.ClientSession,
+    domain: eip712.Domain,
+    reader: str,
+    key: eip712.Signer,
+    endpoint: str,
+    request_id: bytes,
+    limit: int = MAX_RECORD_BYTES,
+) -> Record:
+    """Everything a worker keeps about a request, of at most `limit` bytes, for `reader`. Raises Unanswered."""
+    fetch = Fetch(request_id, reader, int(time.time()) + FETCH_SECONDS)
+    signature = eip712.sign(domain, fetch, key)
+    data = await ask(http, "POST", endpoint, "/v1/receipts", pack_fetch(fetch, signature), limit)
+    try:
+        return Record.unpack(data)
+    except ProtocolError as error:
+        raise Unanswered(f"{endpoint} answered with something else than a record: {error}") from error
 
 
 async def ask(

@@ -64,6 +64,7 @@ class Session:
         self._payers: list[Payer] = []
         self._inbox: asyncio.Queue[tuple[int, Message | EfedllmError]] = asyncio.Queue(INBOX)
         self._signed: list[list[Signed]] = [[] for _ in job.offers]  # as evidence: the latest two of each worker
+        self._accepted: set[str] = set()
         self._cancelled = False
 
     def receipt(self, shard: int) -> Approved | None:
@@ -148,6 +149,7 @@ class Session:
                 answer = await peer.receive()
                 if not isinstance(answer, Opened) or answer.request_id != job.request_id:
                     raise Violation(peer.worker, "it did not answer the request")
+                self._accepted.add(peer.worker)
                 readers.append(asyncio.create_task(self._read(shard)))
                 desk = WorkerDesk(self._http, peer.worker, job.offers[shard].endpoint)
                 await channel.reconcile(answer, self._payers[shard].deliver, desk)
@@ -283,14 +285,25 @@ class Session:
     def _shard_of(self, violation: Violation) -> int:
         return next(shard for shard, offer in enumerate(self.job.offers) if offer.worker == violation.worker)
 
+    def _show_rest(self) -> None:
+        """Tokens that came while a failure was looked into: they were delivered."""
+        while not self._inbox.empty():
+            shard, message = self._inbox.get_nowait()
+            if isinstance(message, Token) and shard == len(self._peers) - 1:
+                with contextlib.suppress(Violation):
+                    self.shown.add(message)
+                    self.tokens.put_nowait(message)
+
     async def _end(self, state: str) -> None:
         job = self.job
+        self._show_rest()
         try:
             if isinstance(self.error, Violation):
                 signed = self._signed[self._shard_of(self.error)]
                 keep = self._store.keep_evidence
                 await asyncio.to_thread(keep, job.request_id, self.error.worker, self.error.reason, signed)
-            await asyncio.to_thread(self._store.end_request, job.request_id, self.shown.tokens, state)
+            end = self._store.end_request
+            await asyncio.to_thread(end, job.request_id, self.shown.tokens, state, self._accepted)
         except StoreError as error:
             self.error = self.error or error
 

@@ -6,7 +6,7 @@ disk; what was signed is sent only after that. Methods are synchronous and may b
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from efedllm.protocol.objects import Receipt, Request, Voucher
 from efedllm.protocol.vouchers import Book, Leaf
 from efedllm.storage.database import Database, Layout
 
-LAYOUT = Layout("efedllm.client", ("schema.sql", "schema_2.sql"), "what is signed", StoreError)
+LAYOUT = Layout("efedllm.client", ("schema.sql", "schema_2.sql", "schema_3.sql"), "what is signed", StoreError)
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Raises StoreError if the disk refuses, the file is damaged or newer, or another program has it open."""
         self._db = Database(path, LAYOUT)
+        self._running: set[bytes] = set()
 
     def close(self) -> None:
         self._db.close()
@@ -73,17 +74,39 @@ class Store:
     ) -> None:
         """A request about to be sent."""
         row = (request_id, msgpack.packb(request.to_wire()), signature, salt, pack_tokens(prompt))
+        workers = {hop.worker: None for hop in request.path}
         with self._db.transaction() as db:
             db.execute(
                 "INSERT INTO requests (id, request, signature, salt, prompt, state) VALUES (?, ?, ?, ?, ?, 'open')", row
             )
+            db.executemany(
+                "INSERT INTO unsettled (request_id, worker) VALUES (?, ?)",
+                [(request_id, worker) for worker in workers],
+            )
+        self._running.add(request_id)
 
-    def end_request(self, request_id: bytes, generated: list[int], state: str) -> None:
-        """How a request ended: done, cancelled or failed."""
+    def end_request(
+        self, request_id: bytes, generated: list[int], state: str, accepted: Collection[str] | None = None
+    ) -> None:
+        """How a request ended: done, cancelled or failed. `accepted`: the workers that began it; where it is not done,
+        something may be owed to these alone (None: all)."""
         with self._db.transaction() as db:
             db.execute(
                 "UPDATE requests SET generated = ?, state = ? WHERE id = ?", (pack_tokens(generated), state, request_id)
             )
+            if state == "done":
+                db.execute(
+                    "DELETE FROM arrears WHERE worker IN (SELECT worker FROM unsettled WHERE request_id = ?)",
+                    (request_id,),
+                )
+                db.execute("DELETE FROM unsettled WHERE request_id = ?", (request_id,))
+            elif accepted is not None:
+                rows = db.execute("SELECT worker FROM unsettled WHERE request_id = ?", (request_id,)).fetchall()
+                db.executemany(
+                    "DELETE FROM unsettled WHERE request_id = ? AND worker = ?",
+                    [(request_id, worker) for (worker,) in rows if worker not in accepted],
+                )
+        self._running.discard(request_id)
 
     def request(self, request_id: bytes) -> PastRequest | None:
         with self._db.together():
@@ -258,7 +281,37 @@ class Store:
         rows = self._db.rows(query, (session_key,))
         return [worker for (worker,) in rows]
 
+    # arrears
+
+    def unsettled(self, worker: str, limit: int) -> list[bytes]:
+        """Requests that did not complete and may still owe this worker something, the latest first; not those that run
+        in this program."""
+        rows = self._db.rows("SELECT request_id FROM unsettled WHERE worker = ? ORDER BY id DESC", (worker,))
+        return [request_id for (request_id,) in rows if request_id not in self._running][:limit]
+
+    def settle(self, request_id: bytes, worker: str) -> None:
+        """Nothing is owed to the worker for this request, or nothing that will be paid."""
+        with self._db.transaction() as db:
+            db.execute("DELETE FROM unsettled WHERE request_id = ? AND worker = ?", (request_id, worker))
+
+    def arrears_paid(self, worker: str, session_key: str, epoch: int) -> int:
+        """Base units that `note_arrears` counted since a request with this worker completed."""
+        row = self._db.row(
+            "SELECT paid FROM arrears WHERE worker = ? AND session_key = ? AND epoch = ?", (worker, session_key, epoch)
+        )
+        return 0 if row is None else int(row[0])
+
+    def note_arrears(self, worker: str, session_key: str, epoch: int, amount: int) -> None:
+        """So many base units more are about to be paid for a request that did not complete."""
+        with self._db.transaction() as db:
+            paid = self.arrears_paid(worker, session_key, epoch) + amount
+            db.execute("INSERT OR REPLACE INTO arrears VALUES (?, ?, ?, ?)", (worker, session_key, epoch, str(paid)))
+
     # evidence
+
+    def is_accused(self, worker: str) -> bool:
+        """Whether there is evidence against a worker."""
+        return self._db.row("SELECT 1 FROM evidence WHERE worker = ?", (worker,)) is not None
 
     def keep_evidence(self, request_id: bytes, worker: str, reason: str, receipts: Sequence[Signed]) -> None:
         """A violation, with the worker's receipts that show it."""

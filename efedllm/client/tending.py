@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from efedllm.chain.participants import Offer
+from efedllm.client.arrears import Arrears
 from efedllm.client.channel import Channel
 from efedllm.client.desk import WorkerDesk
 from efedllm.client.network import Network, Top
@@ -20,14 +22,15 @@ log = logging.getLogger("efedllm.client")
 
 @dataclass
 class Tended:
-    """What was done. Base units; `delivered`: value of vouchers that a worker lacked and now holds; `problems`: a line
-    each, for what has to wait or needs a person."""
+    """What was done. Base units; `delivered`: value of vouchers that a worker lacked and now holds; `settled`: what was
+    paid for requests that did not complete; `problems`: a line each, for what has to wait or needs a person."""
 
     topped_up: list[Top] = field(default_factory=list)
     closing: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     refund: int = 0
     delivered: dict[str, int] = field(default_factory=dict)
+    settled: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -35,10 +38,16 @@ class Tender:
     """Of one client. Problems are logged when they first show, not on every pass."""
 
     def __init__(
-        self, network: Network, store: Store, payments: Payments, http: aiohttp.ClientSession, policy: Policy
+        self,
+        network: Network,
+        store: Store,
+        payments: Payments,
+        arrears: Arrears,
+        http: aiohttp.ClientSession,
+        policy: Policy,
     ) -> None:
         self._network, self._store, self._payments, self._http = network, store, payments, http
-        self._policy = policy
+        self._arrears, self._policy = arrears, policy
         self._known: set[str] | None = None
         self._told: set[str] = set()
 
@@ -54,11 +63,14 @@ class Tender:
     async def tend(self) -> Tended:
         """One pass. Raises ChainError, FundingError, StoreError."""
         done = Tended()
-        endpoints = {offer.worker: offer.endpoint for offer in await self._network.offers()}
+        offers = {offer.worker: offer for offer in await self._network.offers()}
+        endpoints = {worker: offer.endpoint for worker, offer in offers.items()}
         channels = await self._channels()
         for channel in channels:
             if channel.state.deposit and channel.committed and not channel.is_settled:
                 await self._deliver(channel, endpoints.get(channel.worker), done)
+            if channel.worker in offers:
+                await self._settle(channel, offers[channel.worker], done)
         async with self._payments.funding:
             await self._act(channels, endpoints, done)
         self._tell(done.problems)
@@ -92,6 +104,16 @@ class Tender:
         else:
             if lacked:
                 done.delivered[channel.worker] = lacked
+
+    async def _settle(self, channel: Channel, offer: Offer, done: Tended) -> None:
+        """Pay what earlier requests owe, where none runs; each of them is looked at once."""
+        if not channel.state.deposit or channel.state.closing or channel.reserved:
+            return
+        try:
+            if paid := await self._arrears.pay(offer, again=False):
+                done.settled[channel.worker] = paid
+        except EfedllmError as error:
+            done.problems.append(str(error))
 
     async def _act(self, channels: list[Channel], endpoints: dict[str, str], done: Tended) -> None:
         network, payments = self._network, self._payments

@@ -54,6 +54,7 @@ class MemoryNetwork:
     payer: str = field(default_factory=lambda: str(Account.create().address))
     domain: Domain = DOMAIN
     token: Token = field(default_factory=lambda: Token("WORK", 18))
+    credit_tokens: int = 32
     names: dict[bytes, str] = field(default_factory=lambda: {MODEL_ID: "test model"})
     channels: dict[tuple[str, str], ChannelState] = field(default_factory=dict)
     hot_keys: dict[str, str] = field(default_factory=dict)

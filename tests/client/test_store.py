@@ -101,7 +101,7 @@ def test_a_store_of_the_future(path: Path) -> None:
     Store(path).close()
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="the store is of version 99, this program knows 2: upgrade it"):
+    with pytest.raises(StoreError, match="the store is of version 99, this program knows 3: upgrade it"):
         Store(path)
 
 
