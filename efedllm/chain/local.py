@@ -86,9 +86,10 @@ class AnvilProcess:
         command = [str(find_anvil()), "--host", "127.0.0.1", "--port", str(port), "--color", "never"]
         if block_time_seconds is not None:
             command += ["--block-time", str(block_time_seconds)]
-        goes_on = state is not None and state.exists()
-        if goes_on:
-            command += ["--load-state", str(state)]
+        saved = state if state is not None and state.exists() else None
+        if saved is not None:
+            # With its time the first block, which Anvil makes anew, is the one that it was; else there would be two.
+            command += ["--load-state", str(saved), "--timestamp", str(_first_timestamp(saved))]
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -109,7 +110,7 @@ class AnvilProcess:
             process.wait()
             raise LocalChainError(f"Anvil did not start on port {port}: {line}; pass another --port")
         started = cls(process, f"http://{line.removeprefix(_LISTENING).strip()}")
-        if goes_on:
+        if saved is not None:
             started.show_real_time()
         return started
 
@@ -184,6 +185,15 @@ def rpc(url: str, method: str, *params: Any, timeout_seconds: float = 30) -> Any
     if "error" in answer:
         raise LocalChainError(f"{method}: {answer['error'].get('message')}")
     return answer["result"]
+
+
+def _first_timestamp(state: Path) -> int:
+    """Unix seconds of the first block in a file that `save` wrote. Raises LocalChainError."""
+    try:
+        headers = [block["header"] for block in json.loads(state.read_bytes())["blocks"]]
+        return next(int(header["timestamp"], 16) for header in headers if int(header["number"], 16) == 0)
+    except (OSError, ValueError, LookupError, TypeError, StopIteration) as error:
+        raise LocalChainError(f"{state} holds no chain to go on from: pass another --state") from error
 
 
 def _watch(output: IO[str] | None, answer: "queue.Queue[str]") -> None:

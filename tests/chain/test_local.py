@@ -1,7 +1,9 @@
 """The local chain as a process."""
 
+import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,33 @@ def test_snapshot_brings_back_state_and_time(anvil: AnvilProcess) -> None:
     anvil.mine()
     after = anvil.rpc("eth_getBlockByNumber", "latest", False)
     assert int(after["timestamp"], 16) < int(before["timestamp"], 16) + 10_000
+
+
+def test_a_saved_chain_goes_on(tmp_path: Path) -> None:
+    """Again and again it is the same chain: its first block too, by which programs tell chains apart."""
+    state = tmp_path / "chain.json"
+    with AnvilProcess.start() as anvil:
+        anvil.mine(3)
+        first, third = (anvil.rpc("eth_getBlockByNumber", hex(number), False)["hash"] for number in (0, 3))
+        anvil.save(state)
+    for number in (4, 5):
+        time.sleep(1.1)  # a first block made now would bear another time
+        with AnvilProcess.start(state=state) as anvil:
+            assert anvil.rpc("eth_getBlockByNumber", "0x0", False)["hash"] == first
+            assert anvil.rpc("eth_getBlockByNumber", "0x3", False)["hash"] == third
+            anvil.mine()
+            made = anvil.rpc("eth_getBlockByNumber", "latest", False)
+            assert int(made["number"], 16) == number
+            assert abs(int(made["timestamp"], 16) - time.time()) < 60
+            anvil.save(state)
+    assert len(json.loads(state.read_text())["blocks"]) == 6
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"blocks": [{}]}'])
+def test_a_file_that_holds_no_chain(tmp_path: Path, content: str) -> None:
+    (tmp_path / "chain.json").write_text(content)
+    with pytest.raises(LocalChainError, match="holds no chain to go on from"):
+        AnvilProcess.start(state=tmp_path / "chain.json")
 
 
 def test_unknown_snapshot(anvil: AnvilProcess) -> None:
