@@ -12,6 +12,9 @@ from .network import ChannelState
 FORGIVEN_PART = 32
 """One in so many base units that a channel paid is forgiven of what it left unpaid: requests also fail through nobody's
 or somebody else's fault, and who pays for months must not be stopped by the sum of them."""
+LOST_WINDOWS = 8
+"""How many windows of work without a receipt a channel may lose through paths that break, beyond what it paid. Whoever
+chooses a path may be in league with one that breaks off behind the first rows, and take those for nothing."""
 MAX_WAITING = 64
 """Requests of one channel that may wait for a place."""
 
@@ -27,6 +30,7 @@ class Account:
         self.lock = asyncio.Lock()
         """Held from checking a voucher until it is in the book."""
         self._advanced: dict[bytes, int] = {}
+        self._lost = 0
         self._places: set[object] = set()
         self._waiting = 0
         self._changed = asyncio.Event()
@@ -47,7 +51,14 @@ class Account:
         return max(unpaid - self.book.total // FORGIVEN_PART, 0)
 
     def check_credit(self, window: int, needed: int) -> None:
-        """Raises SessionError if arrears leave less than `needed` of the window: no request could go on."""
+        """Raises SessionError if arrears leave less than `needed` of the window: no request could go on. Also if too
+        much work was lost."""
+        if self._lost > LOST_WINDOWS * window + self.book.total:
+            raise SessionError(
+                "credit",
+                f"requests of this channel broke off before a receipt, after work for {self._lost} base units: close it"
+                " with `efedllm channel close` and open another one, or choose another path",
+            )
         if window - self.arrears < needed:
             raise SessionError(
                 "credit",
@@ -111,8 +122,10 @@ class Account:
         self._advanced[request_id] = unpaid
         return True
 
-    def end(self, request_id: bytes, delivered: int) -> None:
-        """The session is over; what it advanced is paid, or in arrears."""
+    def end(self, request_id: bytes, delivered: int, lost: int = 0) -> None:
+        """The session is over; what it advanced is paid, or in arrears. `lost`: fee of work that bears no receipt, and
+        may not be the client's fault; forgotten when this program ends."""
         self._advanced.pop(request_id, None)
+        self._lost += lost
         if delivered > self.book.covered(request_id):
             self._delivered[request_id] = delivered

@@ -34,8 +34,9 @@ def application(context: Context, service: Service, tokenizer: bytes) -> web.App
     async def session(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=MAX_FRAME_BYTES, compress=False, heartbeat=HEARTBEAT_SECONDS)
         await socket.prepare(request)
-        await service.serve(Peer(socket))
-        await socket.close()
+        peer = Peer(socket)
+        await service.serve(peer)
+        await peer.close()
         return socket
 
     async def health(_: web.Request) -> web.Response:
@@ -81,7 +82,10 @@ def application(context: Context, service: Service, tokenizer: bytes) -> web.App
         return _packed({"total": str(total)})
 
     async def books(request: web.Request) -> web.Response:
-        leaves = await asyncio.to_thread(context.store.leaves_under, bytes.fromhex(request.match_info["root"]))
+        try:
+            leaves = await asyncio.to_thread(context.store.leaves_under, bytes.fromhex(request.match_info["root"]))
+        except StoreError as error:
+            return refusal(error)
         if leaves is None:
             return web.Response(status=404, text="this worker holds no voucher with that root")
         return web.Response(body=pack_leaves(leaves), content_type="application/msgpack")

@@ -60,7 +60,10 @@ class Till:
     def end(self) -> None:
         """The session is over; what it advanced is paid, or in arrears. What bears no receipt is, if the client is to
         blame: a path may break through anybody."""
-        self.account.end(self._request_id, self._worked if self._dishonoured else self._last_fee)
+        if self._dishonoured:
+            self.account.end(self._request_id, self._worked)
+        else:
+            self.account.end(self._request_id, self._last_fee, self._worked - self._last_fee)
 
     async def take(self, message: Payment) -> None:
         """Check a voucher, keep it, credit it; the caller answers. Raises VoucherError or SessionError."""

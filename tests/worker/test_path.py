@@ -27,9 +27,12 @@ from efedllm.protocol.messages import (
     parse,
 )
 from efedllm.protocol.objects import Link, Request
+from efedllm.protocol.pricing import window_of
 from efedllm.protocol.receipts import Progress, receipt_for
-from tests.worker.network import DOMAIN, RunningWorker, WorkerGroup
-from tests.worker.payer import Line, Payer, Refused, connect
+from efedllm.protocol.vouchers import Book
+from tests.worker.network import CREDIT_TOKENS, DOMAIN, RunningWorker, WorkerGroup
+from tests.worker.payer import Line, Payer, Refused, ask, connect
+from worker.account import LOST_WINDOWS
 
 PROMPT = [1, 2, 3, 4, 5]
 HIDDEN = 48
@@ -54,8 +57,8 @@ async def link(
 
 
 @asynccontextmanager
-async def accepting_links() -> AsyncIterator[str]:
-    """The URL of a worker that accepts every link and says nothing more."""
+async def accepting_links(messages: int | None = None) -> AsyncIterator[str]:
+    """The URL of a worker that accepts every link and says nothing more; it breaks off after so many `messages`."""
 
     async def accept(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
@@ -64,8 +67,10 @@ async def accepting_links() -> AsyncIterator[str]:
         dialled = parse(decode((await socket.receive()).data))
         assert isinstance(dialled, LinkUp)
         await socket.send_bytes(Linked(dialled.request_id).frame().encode())
+        left = messages
         async for _ in socket:
-            pass
+            if left is not None and (left := left - 1) == 0:
+                break
         return socket
 
     app = web.Application()
@@ -150,6 +155,30 @@ async def test_upstream_worker_that_cheats_on_the_path(pair: WorkerGroup, case: 
     assert record.receipts == []
 
 
+async def test_a_neighbour_in_league_with_the_client_breaks_off_again_and_again(pair: WorkerGroup) -> None:
+    """The rows of a chunk for nothing, before any receipt is due: not without end."""
+    first, second = pair.workers
+    payer, prompt, asked = Payer(), [1 + at for at in range(60)], 0
+    pair.open_channels(payer.account.address, payer.session.address)
+    async with aiohttp.ClientSession() as http, accepting_links(messages=1) as url:
+        pair.chain.endpoints[second.address] = url
+        for _ in range(40):
+            at_first = await connect(http, first.url)
+            request = payer.request([first.hop, second.hop], prompt, 10)
+            await at_first.send(payer.open_message(request, prompt))
+            try:
+                await at_first.expect(Opened)
+            except Refused as refused:
+                assert "credit: requests of this channel broke off before a receipt" in str(refused)
+                break
+            assert "path: the link to the next worker broke" in await outcome(at_first)
+            asked += 1
+        else:
+            pytest.fail("served 40 times for nothing")
+    window = window_of(first.hop, CREDIT_TOKENS)
+    assert asked * len(prompt) * first.hop.promptPrice <= (LOST_WINDOWS + 1) * window
+
+
 @pytest.mark.parametrize("change", ["position", "token"])
 async def test_last_worker_that_sends_the_first_something_else(pair: WorkerGroup, change: str) -> None:
     first, second = pair.workers
@@ -168,6 +197,19 @@ async def test_last_worker_that_sends_the_first_something_else(pair: WorkerGroup
         await line.send(replace(good, position=6) if change == "position" else replace(good, token=300))
         expected = "something else than the next token" if change == "position" else "outside the vocabulary"
         assert expected in await outcome(at_first)
+
+
+async def test_an_answer_that_is_complete_loses_nothing(pair: WorkerGroup) -> None:
+    payer = Payer()
+    pair.open_channels(payer.account.address, payer.session.address)
+    hops = [worker.hop for worker in pair.workers]
+    books: dict[str, Book] = {}
+    for prompt in ([1], [1 + at % 60 for at in range(130)]):
+        await ask(pair, payer, payer.request(hops, prompt, 18), prompt, books)
+    for worker in pair.workers:
+        await worker.service.drain(5)
+        (account,) = worker.service.accounts._known.values()
+        assert (account._lost, account.arrears) == (0, 0)
 
 
 async def test_second_link_for_the_same_request(pair: WorkerGroup) -> None:
