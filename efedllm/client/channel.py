@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from efedllm.client.checking import Approved
 from efedllm.client.desk import Desk
-from efedllm.client.errors import FundingError, OldCopy, Violation, WorkerFailed
+from efedllm.client.errors import FundingError, OldCopy, StoreError, Violation, WorkerFailed
 from efedllm.client.network import ChannelState
 from efedllm.client.peer import UNREACHABLE
 from efedllm.client.records import Unanswered
@@ -181,7 +181,11 @@ class Channel:
             voucher = book.voucher_after(leaf, replaces)
             self._is_certain = False
             index = len(book.leaves) - (1 if replaces else 0)
-            sent = await to_the_end(self._sign, voucher, leaf, index, approved)
+            try:
+                sent = await to_the_end(self._sign, voucher, leaf, index, approved)
+            except StoreError:
+                await self._reload()  # it may be kept all the same
+                raise
             book.add(leaf, replaces)
             await self._deliver(sent, deliver)
             self._is_certain = self._changes == changes

@@ -69,7 +69,7 @@ def run(script: str, *arguments: object) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize(("room", "who"), [(200_000, "process"), (60_000, "process"), (30, "pages")])
+@pytest.mark.parametrize(("room", "who"), [(200_000, "process"), (100_000, "process"), (30, "pages")])
 def test_no_room(tmp_path: Path, room: int, who: str) -> None:
     """Whatever cannot be kept is not sent; when there is room again, the same program goes on."""
     out = run(ASK, tmp_path, room, who)
