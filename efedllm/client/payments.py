@@ -65,24 +65,28 @@ class Payments:
     async def prepare(self, request_id: bytes, route: Route, prompt_count: int, max_tokens: int) -> int:
         """See to it that every channel of the route carries the request, with at most one transaction.
 
-        Reserves what the request can cost until `release`. Returns what was deposited. Raises FundingError, ChainError,
-        and WorkerFailed for a channel that is closing.
+        Reserves what the request can cost until `release`, which is due also where this raises. Returns what was
+        deposited. Raises FundingError, ChainError, and WorkerFailed for a channel that is closing.
         """
+        channels = [self.channel(offer.worker) for offer in route.offers]
+        needs = await self._needs(channels, route, prompt_count, max_tokens)
+        if all(need.free >= need.ceiling for need in needs):
+            # Whoever needs no money does not wait for the transactions of those that do.
+            _reserve(request_id, channels, needs)
+            return 0
         async with self.funding:
-            channels = [self.channel(offer.worker) for offer in route.offers]
             needs = await self._needs(channels, route, prompt_count, max_tokens)
             waits = any(channel.state.unconfirmed for channel in channels)
             if waits and any(need.free < need.ceiling for need in needs):
                 await self._network.confirmation()  # of money that is on its way already
                 needs = await self._needs(channels, route, prompt_count, max_tokens)
+            _reserve(request_id, channels, needs)  # before anything is awaited: what is free now is counted on
             added = 0
             if missing := sum(max(need.ceiling - need.free, 0) for need in needs):
                 tops = plan(needs, self._deposit, await self._affordable(missing), self._network.token.symbol)
                 await self._network.fund(str(self.signer.address), tops)
                 added = sum(top.amount for top in tops)
                 await self.refresh(channels)
-            for need, channel in zip(needs, channels, strict=True):
-                channel.reserve(request_id, need.ceiling)
             return added
 
     def release(self, request_id: bytes) -> None:
@@ -131,3 +135,8 @@ class Payments:
     async def _budget_left(self) -> int:
         assert self._budget is not None
         return self._budget - (await self._network.history(str(self.signer.address))).outlay
+
+
+def _reserve(request_id: bytes, channels: Sequence[Channel], needs: Sequence[Need]) -> None:
+    for need, channel in zip(needs, channels, strict=True):
+        channel.reserve(request_id, need.ceiling)
