@@ -46,6 +46,8 @@ class Campaign:
     answers: dict[int, list[int]] = field(default_factory=dict)
     """Token ids by question: the same ones every time."""
     counts: Counter[str] = field(default_factory=Counter)
+    height: int = 0
+    """The chain's last block when it was killed."""
     _judged: dict[int, int] = field(default_factory=dict)
     """How many events of a client, by process id, were looked at."""
 
@@ -84,6 +86,8 @@ class Campaign:
             program.wait_for("watching" if name == "verifier" else "serving", LIVE_SECONDS)
         if name == "chain":
             first = self.block()
+            self.counts["most blocks lost at once"] = max(self.counts["most blocks lost at once"], self.height - first)
+            self.height = 0
             # Until then, contracts cannot be read as of the block that counts as confirmed.
             until(lambda: self.block() > first + CONFIRMATIONS, "blocks")
 
@@ -131,7 +135,7 @@ class Campaign:
         program.process.wait()
         self.judge_log(program)
         self.counts[f"{name} killed"] += 1
-        self.counts["blocks at kills"] = max(self.counts["blocks at kills"], before)
+        self.height = max(self.height, before)
 
     def await_moment(self, phase: str) -> None:
         """A moment of that phase of a request, or any within two seconds."""

@@ -18,12 +18,11 @@ MODEL = Path(__file__).resolve().parents[2] / "models" / "shakespeare" / "built"
 SHORT = (
     ("worker-1", "streaming"),
     ("client", "streaming"),
-    ("chain", "answered"),
+    ("chain", "streaming"),
     ("worker-2", "asking"),
     ("verifier", "any"),
-    ("chain", "streaming"),
+    ("client", "asking"),
 )
-"""Every part is killed once, the chain twice."""
 
 
 async def run(tmp_path: Path, seed: int, kills: Sequence[tuple[str, str]]) -> None:
