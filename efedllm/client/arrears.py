@@ -76,11 +76,10 @@ def payable(
     shard = next(at for at, hop in enumerate(request.path) if hop.worker == worker)
     # The last worker shows the tokens: what it did not show was not delivered. The others cannot know what was shown.
     shown = owing.seen if shard == len(request.path) - 1 else None
-    most = request.maxTokens if shown is None else len(shown)
     owed = [
         (receipt, signature)
         for receipt, signature in record.receipts
-        if covered < receipt.fee <= covered + allowance and receipt.generated <= most
+        if covered < receipt.fee <= covered + allowance and (shown is None or receipt.generated <= len(shown))
     ]
     if not owed:
         return None
@@ -144,11 +143,14 @@ class Arrears:
         async with self._lock:
             if self._store.is_accused(offer.worker):
                 return 0
+            unsettled = await asyncio.to_thread(self._store.unsettled, offer.worker, MAX_RECORDS)
+            wanted = [one for one in unsettled if again or (one, offer.worker) not in self._asked]
+            if wanted and not self._payments.channel(offer.worker).is_settled:
+                await self.hand_in(offer)
             paid = 0
-            for request_id in await asyncio.to_thread(self._store.unsettled, offer.worker, MAX_RECORDS):
-                if again or (request_id, offer.worker) not in self._asked:
-                    self._asked.add((request_id, offer.worker))
-                    paid += await self._pay_one(offer, request_id)
+            for request_id in wanted:
+                paid += await self._pay_one(offer, request_id)
+                self._asked.add((request_id, offer.worker))
             if paid:
                 log.info("worker %s: %d base units paid that earlier requests owed", offer.worker, paid)
             return paid
