@@ -151,26 +151,7 @@ class Store:
                     receipt_signature,
                 ),
             )
-            (sequence,) = db.execute(
-                "SELECT COALESCE(MAX(sequence), 0) + 1 FROM vouchers "
-                "WHERE worker = ? AND session_key = ? AND epoch = ?",
-                key,
-            ).fetchone()
-            db.execute(
-                "INSERT INTO vouchers (worker, session_key, epoch, sequence, leaf, leaf_before, total, request_id, "
-                "receipt_digest, voucher, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *key,
-                    sequence,
-                    index,
-                    str(leaf.before),
-                    str(leaf.after),
-                    leaf.request_id,
-                    leaf.receipt_digest,
-                    msgpack.packb(voucher.to_wire()),
-                    sent.signature,
-                ),
-            )
+            _insert_voucher(db, key, _last(db, key) + 1, index, leaf, msgpack.packb(voucher.to_wire()), sent.signature)
             _use(db, *key)
 
     def adopt(self, session_key: str, voucher: Voucher, signature: bytes, leaves: Sequence[Leaf]) -> None:
@@ -178,30 +159,14 @@ class Store:
         key = (voucher.worker, session_key, voucher.epoch)
         known = self.book(voucher.payer, *key).leaves
         with self._db.transaction() as db:
-            (sequence,) = db.execute(
-                "SELECT COALESCE(MAX(sequence), 0) FROM vouchers WHERE worker = ? AND session_key = ? AND epoch = ?",
-                key,
-            ).fetchone()
+            sequence = _last(db, key)
             for index, leaf in enumerate(leaves):
                 if index < len(known) and known[index].hash() == leaf.hash():
                     continue
                 sequence += 1
                 is_last = index == len(leaves) - 1
-                db.execute(
-                    "INSERT INTO vouchers (worker, session_key, epoch, sequence, leaf, leaf_before, total, request_id, "
-                    "receipt_digest, voucher, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        *key,
-                        sequence,
-                        index,
-                        str(leaf.before),
-                        str(leaf.after),
-                        leaf.request_id,
-                        leaf.receipt_digest,
-                        msgpack.packb(voucher.to_wire()) if is_last else b"",
-                        signature if is_last else b"",
-                    ),
-                )
+                packed = msgpack.packb(voucher.to_wire()) if is_last else b""
+                _insert_voucher(db, key, sequence, index, leaf, packed, signature if is_last else b"")
             _use(db, *key)
 
     def book(self, payer: str, worker: str, session_key: str, epoch: int) -> Book:
@@ -223,14 +188,9 @@ class Store:
         )
         return Voucher.from_wire(msgpack.unpackb(row[0])).receiptsRoot if row and row[0] else None
 
-    def vouchers_after(self, worker: str, session_key: str, epoch: int, total: int) -> list[SentVoucher] | None:
-        """What was signed after the voucher of `total` (0: after nothing), in order; None if that is not known."""
-        kept = self.kept_after(worker, session_key, epoch, total)
-        return None if kept is None else [one.sent for one in kept]
-
     def kept_after(self, worker: str, session_key: str, epoch: int, total: int) -> list[KeptVoucher] | None:
-        """The same, with the receipts that they pay for. None if no voucher of `total` was signed, or one after it is
-        lost."""
+        """What was signed after the voucher of `total` (0: after nothing), in order, with the receipts that they pay
+        for. None if no voucher of `total` was signed, or one after it is lost."""
         key = (worker, session_key, epoch)
         with self._db.together():
             row = self._db.row(
@@ -337,4 +297,34 @@ def _use(db: sqlite3.Connection, worker: str, session_key: str, epoch: int) -> N
     db.execute(
         "INSERT OR REPLACE INTO channels (worker, session_key, epoch, used_at) VALUES (?, ?, ?, ?)",
         (worker, session_key, epoch, int(time.time())),
+    )
+
+
+_Key = tuple[str, str, int]
+"""Worker, session key, epoch."""
+
+
+def _last(db: sqlite3.Connection, key: _Key) -> int:
+    """Sequence number of the channel's last voucher, 0 before the first."""
+    query = "SELECT COALESCE(MAX(sequence), 0) FROM vouchers WHERE worker = ? AND session_key = ? AND epoch = ?"
+    return int(db.execute(query, key).fetchone()[0])
+
+
+def _insert_voucher(
+    db: sqlite3.Connection, key: _Key, sequence: int, index: int, leaf: Leaf, voucher: bytes, signature: bytes
+) -> None:
+    db.execute(
+        "INSERT INTO vouchers (worker, session_key, epoch, sequence, leaf, leaf_before, total, request_id, "
+        "receipt_digest, voucher, signature) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *key,
+            sequence,
+            index,
+            str(leaf.before),
+            str(leaf.after),
+            leaf.request_id,
+            leaf.receipt_digest,
+            voucher,
+            signature,
+        ),
     )

@@ -42,12 +42,13 @@ def test_books_and_vouchers_are_there_again(path: Path) -> None:
     store.close()
     store = Store(path)
     assert store.book(PAYER, WORKER, KEY, 1).leaves == book.leaves
-    assert store.vouchers_after(WORKER, KEY, 1, 0) == sent
-    assert store.vouchers_after(WORKER, KEY, 1, 5) == sent[1:]
-    assert store.vouchers_after(WORKER, KEY, 1, 12) == []
-    assert store.vouchers_after(WORKER, KEY, 1, 6) is None
+    for total, missing in ((0, sent), (5, sent[1:]), (12, [])):
+        kept = store.kept_after(WORKER, KEY, 1, total)
+        assert kept is not None and [one.sent for one in kept] == missing
+        assert all(one.receipt_signature == b"worker" for one in kept)
+    assert store.kept_after(WORKER, KEY, 1, 6) is None
     for other in ((PAYER, KEY, 1), (WORKER, PAYER, 1), (WORKER, KEY, 2)):
-        assert store.vouchers_after(*other, 0) == []
+        assert store.kept_after(*other, 0) == []
         assert store.book(PAYER, *other).leaves == []
     store.close()
 
@@ -116,4 +117,48 @@ def test_a_disk_that_refuses(path: Path) -> None:
     store._db._open().execute("PRAGMA query_only = ON")
     with pytest.raises(StoreError, match="cannot keep what is signed"):
         store.begin_request(bytes(32), REQUEST, b"s", SALT, PROMPT)
+    store.close()
+
+
+def test_what_may_be_owed_is_known_until_it_is_settled(path: Path) -> None:
+    store, (first, last) = Store(path), (REQUEST.path[0].worker, REQUEST.path[-1].worker)
+    ids = [bytes([at]) * 32 for at in range(5)]
+    for request_id in ids:
+        store.begin_request(request_id, REQUEST, b"s", SALT, PROMPT)
+    assert store.unsettled(first, 9) == []  # they run
+    store.end_request(ids[0], [1], "done")
+    store.end_request(ids[1], [], "failed", {first})
+    store.end_request(ids[2], [1], "cancelled", {first, last})
+    store.end_request(ids[3], [], "failed", ())
+    assert store.unsettled(first, 9) == [ids[2], ids[1]]
+    assert store.unsettled(first, 1) == [ids[2]]
+    assert store.unsettled(last, 9) == [ids[2]]
+    store.settle(ids[2], first)
+    store.close()
+    store = Store(path)  # after a kill: one ran
+    assert store.unsettled(first, 9) == [ids[4], ids[1]]
+    assert store.unsettled(last, 9) == [ids[4], ids[2]]
+    store.close()
+
+
+def test_what_was_paid_of_arrears_counts_until_a_request_completes(path: Path) -> None:
+    store, worker = Store(path), REQUEST.path[0].worker
+    store.note_arrears(worker, KEY, 1, 2**100)
+    store.note_arrears(worker, KEY, 1, 5)
+    store.close()
+    store = Store(path)
+    assert store.arrears_paid(worker, KEY, 1) == 2**100 + 5
+    assert store.arrears_paid(worker, KEY, 2) == store.arrears_paid(worker, PAYER, 1) == 0
+    for at, state in enumerate(("failed", "cancelled", "done")):
+        assert store.arrears_paid(worker, KEY, 1) == 2**100 + 5
+        store.begin_request(bytes([at]) * 32, REQUEST, b"s", SALT, PROMPT)
+        store.end_request(bytes([at]) * 32, [], state)
+    assert store.arrears_paid(worker, KEY, 1) == 0
+    store.close()
+
+
+def test_who_is_accused(path: Path) -> None:
+    store = Store(path)
+    store.keep_evidence(bytes(32), WORKER, "it lied", [])
+    assert (store.is_accused(WORKER), store.is_accused(PAYER)) == (True, False)
     store.close()
