@@ -10,7 +10,8 @@ was caught.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import aiohttp
@@ -37,6 +38,7 @@ CREDIT = "credit"
 """How a worker refuses a channel that left too much unpaid."""
 MAX_RECORDS = 16
 """Records that are asked for at a time, those of the latest requests."""
+PATIENCE_SECONDS = 60.0
 _NOTHING_THERE = (403, 404)
 _KEPT_BYTES = 1 << 20
 _POSITION_BYTES = 512
@@ -123,37 +125,52 @@ def _check_upstream(
 
 
 class Arrears:
-    """Of one client. One worker is paid at a time."""
+    """Of one client. Methods raise what a channel's `settle` and `pay` raise, and WorkerFailed for a worker that takes
+    its time."""
 
     def __init__(self, network: Network, store: Store, payments: Payments, http: aiohttp.ClientSession) -> None:
         self._network, self._store, self._payments, self._http = network, store, payments, http
-        self._lock = asyncio.Lock()
+        self._locks: dict[str, asyncio.Lock] = {}
         self._asked: set[tuple[bytes, str]] = set()
 
     async def hand_in(self, offer: Offer) -> int:
         """Give the worker the vouchers that it lacks. Returns their base units."""
-        return await self._payments.channel(offer.worker).settle(WorkerDesk(self._http, offer.worker, offer.endpoint))
+        async with self._turn(offer.worker):
+            return await self._hand_in(offer)
 
     async def pay(self, offer: Offer, again: bool = True) -> int:
         """Pay what is owed to a worker. Returns the base units that were paid.
 
-        `again`: ask also for requests that were asked for before; the worker may have gone on with them since. Raises
-        what a channel's `settle` and `pay` raise; a record that is not had, or not right, is only logged.
+        `again`: ask also for requests that were asked for before; the worker may have gone on with them since. A record
+        that is not had, or not right, is only logged.
         """
-        async with self._lock:
+        async with self._turn(offer.worker):
             if self._store.is_accused(offer.worker):
                 return 0
             unsettled = await asyncio.to_thread(self._store.unsettled, offer.worker, MAX_RECORDS)
             wanted = [one for one in unsettled if again or (one, offer.worker) not in self._asked]
             if wanted and not self._payments.channel(offer.worker).is_settled:
-                await self.hand_in(offer)
+                await self._hand_in(offer)
             paid = 0
             for request_id in wanted:
-                paid += await self._pay_one(offer, request_id)
                 self._asked.add((request_id, offer.worker))
+                paid += await self._pay_one(offer, request_id)
             if paid:
                 log.info("worker %s: %d base units paid that earlier requests owed", offer.worker, paid)
             return paid
+
+    @asynccontextmanager
+    async def _turn(self, worker: str) -> AsyncIterator[None]:
+        """One at a time with one worker, and nobody waits for it forever."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS), self._locks.setdefault(worker, asyncio.Lock()):
+                yield
+        except TimeoutError as error:
+            reason = f"what is owed to it could not be put right within {PATIENCE_SECONDS:g} s"
+            raise WorkerFailed(worker, "silent", reason) from error
+
+    async def _hand_in(self, offer: Offer) -> int:
+        return await self._payments.channel(offer.worker).settle(WorkerDesk(self._http, offer.worker, offer.endpoint))
 
     async def _pay_one(self, offer: Offer, request_id: bytes) -> int:
         past = await asyncio.to_thread(self._store.request, request_id)

@@ -475,3 +475,63 @@ async def test_another_path_is_taken_where_paying_is_not_enough(built: Path, tmp
             await read(generation)
             (share,) = generation.shares
             assert share.worker == max(both, key=lambda offer: offer.worker.lower()).worker
+
+
+async def test_a_worker_that_keeps_its_record_to_itself_is_not_waited_for(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def forever(*_: object) -> Record:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr("efedllm.client.arrears.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("efedllm.client.arrears.fetch_record", forever)
+    signer = Account.create()
+    async with WorkerGroup(built, [(0, 3)], tmp_path / "workers", voucher_seconds=0.5) as group:
+        network = join(group, read_manifest(built))
+        await killed_after_tokens(built, tmp_path, group, network, signer, 30)
+        async with client_on(network, tmp_path / "client", signer) as client:
+            with pytest.raises(WorkerFailed, match="of earlier requests unpaid"):
+                await read(client.generate([1, 2, 3], max_tokens=20))
+            assert "could not be put right within 0.3 s" in caplog.text
+            assert client._payments.channel(group.workers[0].address).signed == 0
+
+
+async def test_a_record_that_the_worker_denies_is_not_asked_for_again(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signer = Account.create()
+    async with WorkerGroup(built, [(0, 3)], tmp_path / "workers", voucher_seconds=0.5) as group:
+        network = join(group, read_manifest(built))
+        await killed_after_tokens(built, tmp_path, group, network, signer, 30)
+        (worker,) = group.workers
+        monkeypatch.setattr(worker.store, "record", lambda _: None)
+        async with client_on(network, tmp_path / "client", signer) as client:
+            with pytest.raises(WorkerFailed, match="of earlier requests unpaid"):
+                await read(client.generate([1, 2, 3], max_tokens=20))
+            assert client._store.unsettled(worker.address, 9) == []
+
+
+async def test_a_real_worker_that_changes_its_record_gets_nothing(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    signer = Account.create()
+    async with WorkerGroup(built, [(0, 3)], tmp_path / "workers", voucher_seconds=0.5) as group:
+        network = join(group, read_manifest(built))
+        await killed_after_tokens(built, tmp_path, group, network, signer, 30)
+        (worker,) = group.workers
+        kept = worker.store.record
+
+        def dearer(request_id: bytes) -> Record | None:
+            record = kept(request_id)
+            assert record is not None
+            receipt = replace(record.receipts[-1][0], fee=record.receipts[-1][0].fee + 1)
+            return replace(record, receipts=[(receipt, eip712.sign(DOMAIN, receipt, worker.hot_key))])
+
+        monkeypatch.setattr(worker.store, "record", dearer)
+        async with client_on(network, tmp_path / "client", signer) as client:
+            with pytest.raises(WorkerFailed, match="of earlier requests unpaid"):
+                await read(client.generate([1, 2, 3], max_tokens=20))
+            assert "shows a receipt that is not paid: receipt.fee is" in caplog.text
+            assert client._payments.channel(worker.address).signed == 0
+            assert client._store.unsettled(worker.address, 9) == []
