@@ -5,7 +5,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -226,9 +226,7 @@ class Client:
         failure: ClientError | None = None
         for _ in range(ATTEMPTS):
             try:
-                route = cheapest(
-                    offers, model.model_id, model.spec.layers, len(prompt), max_tokens, avoid, self._spending.max_cost
-                )
+                route = self._route(offers, model, len(prompt), max_tokens, avoid)
             except RoutingError as error:
                 raise failure or error from error
             try:
@@ -246,6 +244,18 @@ class Client:
                 avoid.add(error.worker)
         assert failure is not None
         raise failure
+
+    def _route(
+        self, offers: Sequence[Offer], model: Model, prompt_count: int, max_tokens: int, avoid: set[str]
+    ) -> Route:
+        """Workers that were caught before are chosen only where it does not go without them: each request that they
+        spoil can cost up to a window. Raises RoutingError."""
+        find = partial(cheapest, offers, model.model_id, model.spec.layers, prompt_count, max_tokens)
+        caught = {offer.worker for offer in offers if self._store.is_accused(offer.worker)} - avoid
+        if caught:
+            with suppress(RoutingError):
+                return find(avoid | caught, self._spending.max_cost)
+        return find(avoid, self._spending.max_cost)
 
     async def _open_paid_up(self, ask: Ask, model: Model, prompt: list[int], max_tokens: int, route: Route) -> Running:
         """Open the request; where a worker refuses it for what earlier ones left unpaid, pay that and open it again."""

@@ -194,6 +194,28 @@ async def test_a_worker_that_hides_is_avoided_where_there_is_another(tmp_path: P
             assert [share.worker for share in generation.shares] == [other.workers[0].address]
 
 
+async def test_a_worker_that_was_caught_is_avoided_where_there_is_another(tmp_path: Path) -> None:
+    """Also by later programs; a path that it alone covers is taken all the same."""
+    async with clientless(tmp_path) as (m, signer), market(tmp_path / "unused too", [0, 5]) as other:
+        other.path.session_key = signer.address
+        (dearer,) = other.network.offered
+        m.network.hot_keys |= other.network.hot_keys
+        alone, both = list(m.network.offered), [*m.network.offered, replace(dearer, prompt_price=7, token_price=20)]
+        other.workers[0].hop = replace(other.workers[0].hop, promptPrice=7, tokenPrice=20)
+        m.workers[1].lies = Lies(receipt=lambda receipt: replace(receipt, fee=receipt.fee + 1))
+        m.network.offered = both
+        async with client_on(m.network, tmp_path / "now", signer) as client:
+            with pytest.raises(Violation):
+                await read(client.generate(PROMPT, max_tokens=20))
+        m.workers[1].lies = Lies()
+        async with client_on(m.network, tmp_path / "now", signer) as client:
+            for offered, chosen in ((both, other.workers), (alone, m.workers)):
+                m.network.offered = offered
+                generation = client.generate(PROMPT, max_tokens=20)
+                await read(generation)
+                assert [share.worker for share in generation.shares] == [worker.address for worker in chosen]
+
+
 async def test_a_voucher_that_was_kept_but_not_credited_counts_once(tmp_path: Path) -> None:
     async with clientless(tmp_path) as (m, signer):
         m.workers[1].lies = Lies(keep_payment=2)
