@@ -48,8 +48,8 @@ async def test_a_store_that_cannot_grow(built: Path, tmp_path: Path) -> None:
         assert "full" in str(events[0]["message"])
         second = group.workers[1]
         second.store._db.rows(f"PRAGMA max_page_count = {limit}")
-        while any(worker.service.session_count for worker in group.workers):
-            await asyncio.sleep(0.05)  # a request that is still waiting for its voucher has the channel's only place
+        # A request that still waits for its voucher has the channel's only place.
+        await asyncio.gather(*(task for worker in group.workers for task in worker.service._tasks))
         # What was kept is what was credited; the client brings the rest of what it signed.
         held = second.store.best_vouchers()[0].voucher.total
         assert held <= first.books[second.address].total
