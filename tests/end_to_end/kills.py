@@ -17,6 +17,7 @@ from chain_scripts.local_network import LocalNetwork
 from chain_scripts.processes import ProcessError, Program
 from efedllm.chain.chain import Chain
 from efedllm.chain.errors import ChainUnreachable, LocalChainError
+from efedllm.chain.keys import KeyRole, KeyStore
 from efedllm.chain.local import rpc
 from efedllm.client.store import store_path as client_store
 from tests.end_to_end.signed import Stores
@@ -217,20 +218,24 @@ class Campaign:
         for name in ("client", "verifier"):
             processes.stop(self.running[name])
             self.judge_log(self.running[name])
-        for name in RANGES:
-            await asyncio.to_thread(processes.run, "claim", "--data-dir", self.network.data_dir(name))
-        await asyncio.sleep(CONFIRMATIONS + 1)
         self.stores.check()
-        payer = await self.payer()
+        payer = KeyStore(Path(self.network.data_dir("client"))).find(KeyRole.COLD).address
         [session_key] = self.stores.session_keys()
+        # Workers claim by themselves.
+        async with asyncio.timeout(LIVE_SECONDS):
+            for worker, (_, best) in self.stores.totals().items():
+                while (await chain.channels.channel_of(payer, worker, session_key)).claimed < best:  # noqa: ASYNC110
+                    await asyncio.sleep(1)
+        await asyncio.sleep(CONFIRMATIONS + 1)
+        block = await chain.confirmed_block()  # all as of one moment: workers release what they claimed meanwhile
         claimed = held = 0
         for worker, (own, best) in self.stores.totals().items():
-            channel = await chain.channels.channel_of(payer, worker, session_key)
-            account = await chain.channels.account_of(worker)
+            channel = await chain.channels.channel_of(payer, worker, session_key, block)
+            account = await chain.channels.account_of(worker, block)
             assert own >= best == channel.claimed > 0, (own, best, channel)
             claimed += channel.claimed
             held += account.pending + account.earnings
-        assert claimed == held + await chain.channels.fees()
+        assert claimed == held + await chain.channels.fees(block)
         audit = await asyncio.to_thread(
             processes.run, "audit", "--records", "--data-dir", self.network.data_dir("verifier"), check=False
         )
@@ -243,12 +248,6 @@ class Campaign:
         for name in RANGES:
             processes.stop(self.running[name])
             self.judge_log(self.running[name])
-
-    async def payer(self) -> str:
-        listed = await asyncio.to_thread(
-            self.network.processes.run, "keys", "list", "--data-dir", self.network.data_dir("client")
-        )
-        return next(str(key["address"]) for key in listed["keys"] if key["role"] == "cold")
 
     def figures(self) -> str:
         return "\n".join(f"{count:6}  {what}" for what, count in sorted(self.counts.items()))
