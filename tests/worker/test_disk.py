@@ -40,6 +40,8 @@ async def test_a_store_that_cannot_grow(built: Path, tmp_path: Path) -> None:
                 first = await ask(group, payer, payer.request(path, prompt, 20), prompt, first.books)
             except Refused as error:
                 refusals.append(str(error))
+                # A request that still waits for its voucher has the channel's only place.
+                await asyncio.gather(*(task for worker in group.workers for task in worker.service._tasks))
         assert refusals
         # What a worker says to strangers names no file of its own.
         assert all(str(tmp_path) not in reason for reason in refusals)
@@ -48,8 +50,6 @@ async def test_a_store_that_cannot_grow(built: Path, tmp_path: Path) -> None:
         assert "full" in str(events[0]["message"])
         second = group.workers[1]
         second.store._db.rows(f"PRAGMA max_page_count = {limit}")
-        # A request that still waits for its voucher has the channel's only place.
-        await asyncio.gather(*(task for worker in group.workers for task in worker.service._tasks))
         # What was kept is what was credited; the client brings the rest of what it signed.
         held = second.store.best_vouchers()[0].voucher.total
         assert held <= first.books[second.address].total
