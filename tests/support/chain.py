@@ -1,4 +1,4 @@
-"""A real chain for tests: one Anvil and one deployment per session, put back as they were after every test."""
+"""A real chain for tests: one Anvil and one deployment per file of tests, put back as they were after every test."""
 
 from __future__ import annotations
 
@@ -21,27 +21,51 @@ ETHER = 10**18
 WORK = 10**18  # base units per whole token of the local token
 
 
-@pytest.fixture(scope="session")
-def anvil_of_session() -> Iterator[AnvilProcess]:
+class SharedAnvil:
+    """An Anvil with the contracts, for one file of tests; `deployment_file` is what `efedllm deploy --local` wrote."""
+
+    def __init__(self, deployment_file: Path) -> None:
+        self.deployment_file = deployment_file
+        self.start()
+
+    def start(self) -> None:
+        self.process = AnvilProcess.start()
+        self.deployment_file.unlink(missing_ok=True)
+        where = ["--rpc", self.process.url, "--out", str(self.deployment_file)]
+        assert main(["deploy", "--local", *where]) == 0
+
+    def stop(self) -> None:
+        self.process.stop()
+
+    def is_whole(self) -> bool:
+        """Whether every block is there: now and then Anvil has lost one after a revert."""
+        head = int(self.process.rpc("eth_blockNumber"), 16)
+        return all(self.process.rpc("eth_getBlockByNumber", hex(block), False) for block in range(head + 1))
+
+
+@pytest.fixture(scope="module")
+def shared_anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedAnvil]:
     """For the fixtures below: a test that used it directly would see what others left behind."""
-    with AnvilProcess.start() as anvil:
-        yield anvil
-
-
-@pytest.fixture(scope="session")
-def deployment_file(anvil_of_session: AnvilProcess, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file that `efedllm deploy --local` writes."""
-    path = tmp_path_factory.mktemp("deployment") / "deployment.json"
-    assert main(["deploy", "--local", "--rpc", anvil_of_session.url, "--out", str(path)]) == 0
-    return path
+    shared = SharedAnvil(tmp_path_factory.mktemp("deployment") / "deployment.json")
+    yield shared
+    shared.stop()
 
 
 @pytest.fixture
-def anvil(anvil_of_session: AnvilProcess, deployment_file: Path) -> Iterator[AnvilProcess]:
-    """The session's Anvil: contracts deployed, a block per transaction; whatever the test does to it is undone."""
-    snapshot = anvil_of_session.snapshot()
-    yield anvil_of_session
-    anvil_of_session.revert(snapshot)
+def anvil(shared_anvil: SharedAnvil) -> Iterator[AnvilProcess]:
+    """The file's Anvil: contracts deployed, a block per transaction; whatever the test does to it is undone."""
+    if not shared_anvil.is_whole():
+        shared_anvil.stop()
+        shared_anvil.start()
+    snapshot = shared_anvil.process.snapshot()
+    yield shared_anvil.process
+    shared_anvil.process.revert(snapshot)
+
+
+@pytest.fixture
+def deployment_file(shared_anvil: SharedAnvil, anvil: AnvilProcess) -> Path:
+    """The file that `efedllm deploy --local` wrote about the contracts on `anvil`."""
+    return shared_anvil.deployment_file
 
 
 @pytest.fixture
