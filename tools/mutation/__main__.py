@@ -17,6 +17,7 @@ TARGET_PERCENT = 90.0
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m tools.mutation", description=__doc__)
     made.add_argument("files", nargs="*", metavar="FILE", help="contracts to plant faults in (default: all)")
+    made.add_argument("--fault", action="append", metavar="NAME", help="try this one only; may be given several times")
     made.add_argument("--sample", type=int, metavar="N", help="try N of the faults only")
     made.add_argument("--seed", type=int, default=0, metavar="N", help="which ones (default: 0)")
     made.add_argument(
@@ -36,7 +37,12 @@ def main(words: list[str] | None = None) -> int:
             raise MutationError(f"no contract of ours: {', '.join(unknown)}")
         files = arguments.files or known
         mutants = [fault.mutant for fault in project.faults.values() if fault.mutant.file in files]
-        wanted = sample(mutants, arguments.sample, arguments.seed)
+        tried = mutants
+        if arguments.fault:
+            if unknown := sorted(set(arguments.fault) - {mutant.name for mutant in mutants}):
+                raise MutationError(f"no such fault, --list names them: {', '.join(unknown)}")
+            tried = [mutant for mutant in mutants if mutant.name in arguments.fault]
+        wanted = sample(tried, arguments.sample, arguments.seed)
         if arguments.list:
             print("\n".join(f"{mutant.line}: {mutant.name}" for mutant in mutants if mutant in wanted))
             return 0

@@ -115,7 +115,7 @@ class Campaign:
                     except queue.Empty:
                         return
                     suites = order(sound.milliseconds, self._project.faults[number].mutant.file)
-                    known.keep(number, _killer(runner.run(number, suites, sound.failed)), sound.failed)
+                    known.keep(number, killer(runner.run(number, suites, sound.failed)), sound.failed)
                     if len(known.killers) % 100 == 0:
                         self._tell(f"{len(known.killers)} done")
 
@@ -145,7 +145,8 @@ class _Outcomes:
             file.write(json.dumps({"fault": number, "killer": killer, "unfit": list(unfit)}) + "\n")
 
 
-def _killer(outcome: Outcome) -> str | None:
+def killer(outcome: Outcome) -> str | None:
+    """Name of the first test that noticed the fault, STUCK for tests that did not end, None if nothing noticed it."""
     return STUCK if outcome.is_stuck else (outcome.failed[0] if outcome.failed else None)
 
 

@@ -1,21 +1,28 @@
 // Runs Solidity test suites with one fault switched on, in Hardhat's own test runner without Hardhat around it.
-//   node runner.mjs CONTRACTS PROJECT
+//   node runner.mjs CONTRACTS PROJECT MEMORY_MIB
 // CONTRACTS: JSON of the compiler, source -> name -> output. A line of JSON on standard input is a job:
 //   {"fault": 7, "suites": ["ChannelsTest", ..], "ignored": ["ChannelsTest.test_x", ..], "all": false}
 // and gets one line back: {"fault": 7, "failed": ["ChannelsTest.test_y", ..], "milliseconds": {"ChannelsTest": 12, ..}}
 // Suites run one after the other, up to the first in which a test fails that is not ignored ("all": to the end).
+// Ends without an answer as soon as it takes more than MEMORY_MIB of memory.
 import fs from "node:fs";
 import { createRequire } from "node:module";
 import readline from "node:readline";
 
-const [contractsPath, projectRoot] = process.argv.slice(2);
+const [contractsPath, projectRoot, memoryMib] = process.argv.slice(2);
 const require = createRequire(`${projectRoot}/hardhat.config.js`);
 const edr = require("@nomicfoundation/edr");
 
 const FUZZ = { runs: 32, seed: "0x1" };
 const INVARIANT = { runs: 4, depth: 32, failOnRevert: true };
-// A loop that a fault made endless ends with the gas.
+// A loop that a fault made endless ends with the gas. What fails runs again with a trace, which no gas bounds.
 const GAS_LIMIT = 200_000_000n;
+// Tests run in threads of their own, so this one is free to look.
+const LOOK_MILLISECONDS = 50;
+
+setInterval(() => {
+  if (process.memoryUsage.rss() > Number(memoryMib) * 2 ** 20) process.kill(process.pid, "SIGKILL");
+}, LOOK_MILLISECONDS);
 
 const artifacts = [];
 const suites = new Map();

@@ -15,12 +15,17 @@ from typing import Self
 from tools.setup import ROOT, VENV
 
 # Far longer than all tests take together.
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 90.0
+# Several times what all tests take. Each process of a campaign may take so much.
+MEMORY_MIB = 2048
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Failed tests of the suites that were run, and `milliseconds` of each of these suites."""
+    """Failed tests of the suites that were run, and `milliseconds` of each of these suites.
+
+    is_stuck: they did not end, within the time and the memory that there is.
+    """
 
     failed: tuple[str, ...]
     milliseconds: dict[str, int]
@@ -30,8 +35,12 @@ class Outcome:
 class Runner:
     """Runs jobs one after the other; a job that gets stuck costs a new process."""
 
-    def __init__(self, contracts: Path) -> None:
+    def __init__(
+        self, contracts: Path, memory_mib: int = MEMORY_MIB, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self._contracts = contracts
+        self._memory_mib = memory_mib
+        self._patience_seconds = patience_seconds
         self._process = self._start()
 
     def __enter__(self) -> Self:
@@ -51,7 +60,7 @@ class Runner:
         assert stdin is not None and stdout is not None
         stdin.write(json.dumps(job) + "\n")
         stdin.flush()
-        ready, _, _ = select.select([stdout], [], [], PATIENCE_SECONDS)
+        ready, _, _ = select.select([stdout], [], [], self._patience_seconds)
         line = stdout.readline() if ready else ""
         if not line:
             self._stop()
@@ -66,6 +75,7 @@ class Runner:
             str(Path(__file__).with_name("runner.mjs")),
             str(self._contracts),
             str(ROOT),
+            str(self._memory_mib),
         ]
         return subprocess.Popen(
             command,
