@@ -59,6 +59,13 @@ def test_a_fault_is_switched_on_for_its_own_job_only(contracts: Path) -> None:
         assert runner.run(8, ["JudgeTest"]).failed == ()
 
 
+def test_a_test_that_is_ignored_does_not_run(contracts: Path) -> None:
+    with Runner(contracts) as runner:
+        assert runner.run(7, ["JudgeTest"], ignored=["JudgeTest.test_coinbase_isNoFault()"]).failed == ()
+        ignored = ["GrowTest.test_coinbase_isNoFault()", "JudgeTest.test_coinbase_isNoFaul.*"]
+        assert runner.run(7, ["JudgeTest"], ignored=ignored).failed == ("JudgeTest.test_coinbase_isNoFault()",)
+
+
 def test_tests_that_fill_memory_count_as_noticed_and_the_next_job_gets_an_answer(contracts: Path) -> None:
     with Runner(contracts, memory_mib=MEMORY_MIB) as runner:
         outcome = runner.run(1, ["GrowTest"])

@@ -16,8 +16,8 @@ from tools.setup import ROOT, VENV
 
 # Far longer than all tests take together.
 PATIENCE_SECONDS = 90.0
-# Several times what all tests take. Each process of a campaign may take so much.
-MEMORY_MIB = 2048
+# Several times what all tests take while they pass. Each process of a campaign may take so much.
+MEMORY_MIB = 1024
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Runner:
     def run(
         self, fault: int, suites: Sequence[str] | None = None, ignored: Sequence[str] = (), all_suites: bool = False
     ) -> Outcome:
-        """Suites in order (default: all that there are) up to the first failure. Fault 0: none at all."""
+        """Suites in order (default: all that there are) without the `ignored` tests, up to the first failure.
+        Fault 0: none at all."""
         job = {"fault": fault, "suites": suites, "ignored": list(ignored), "all": all_suites}
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None
