@@ -2,7 +2,8 @@
 
 A crash between an acknowledgement and the disk cannot lose one, but a restored backup can. What comes back has to prove
 itself: receipts by this worker's own signature, vouchers by continuing the book end to end. So a book only ever grows,
-and strangers can add nothing.
+and strangers can add nothing. Keys are rotated because they may be stolen: of an earlier one, only those receipts count
+that this worker knows, or whose money is claimed already.
 """
 
 import asyncio
@@ -69,9 +70,7 @@ async def heal(context: Context, accounts: Accounts, proofs: list[Proof]) -> int
     if account.state.deposit == 0 or account.state.epoch != first.epoch:
         raise VoucherError(f"{signer} signs for no channel of {first.payer} in epoch {first.epoch} here")
     digests, keys = await asyncio.to_thread(_check_signatures, context.domain, proofs, signer)
-    for key in keys - {str(context.hot_key.address)}:
-        if not await context.network.was_own_key(key):
-            raise ProtocolError(f"a receipt is signed by {key}, which was never a hot key of this worker")
+    await _check_keys(context, account, proofs, digests, keys)
     async with account.lock:
         for proof, digest in zip(proofs, digests, strict=True):
             await _take(context, account, proof, digest)
@@ -79,15 +78,31 @@ async def heal(context: Context, accounts: Accounts, proofs: list[Proof]) -> int
         return account.book.total
 
 
-def _check_signatures(domain: eip712.Domain, proofs: list[Proof], signer: str) -> tuple[list[bytes], set[str]]:
+def _check_signatures(domain: eip712.Domain, proofs: list[Proof], signer: str) -> tuple[list[bytes], list[str]]:
     """Digests of the receipts, and who signed them. Raises ProtocolError unless `signer` signed every voucher."""
     for proof in proofs:
         if eip712.recover(domain, proof.voucher, proof.signature) != signer:
             raise VoucherError("the vouchers are not all signed by the channel's session key")
     digests = [eip712.digest(domain, proof.receipt) for proof in proofs]
-    return digests, {
+    return digests, [
         eip712.recover_digest(digest, proof.receipt_signature) for proof, digest in zip(proofs, digests, strict=True)
-    }
+    ]
+
+
+async def _check_keys(
+    context: Context, account: Account, proofs: list[Proof], digests: list[bytes], keys: list[str]
+) -> None:
+    """Raises ProtocolError for a receipt that somebody else may have signed: whoever holds an earlier key could invent
+    work, which this worker would then claim and answer for."""
+    own = str(context.hot_key.address)
+    for key in set(keys) - {own}:
+        if not await context.network.was_own_key(key):
+            raise ProtocolError(f"a receipt is signed by {key}, which was never a hot key of this worker")
+    for proof, digest, key in zip(proofs, digests, keys, strict=True):
+        if key == own or proof.voucher.total <= account.state.claimed:
+            continue
+        if await asyncio.to_thread(context.store.receipt, digest) is None:
+            raise ProtocolError(f"a receipt is signed by {key}, which counts no more, and is not known here")
 
 
 async def _take(context: Context, account: Account, proof: Proof, digest: bytes) -> None:

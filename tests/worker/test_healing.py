@@ -220,15 +220,52 @@ async def test_one_channel_does_not_pay_for_anothers_request(group: WorkerGroup,
     await refused(worker, [again], "for a request of another channel")
 
 
-async def test_receipts_of_an_earlier_hot_key_count(group: WorkerGroup, payer: Payer, tmp_path: Path) -> None:
-    proofs = await served(group, payer, 20)
-    old = group.workers[0]
-    old_key = old.hot_key.address
-    old.hot_key = Account.create()
-    worker = await forget(group, tmp_path / "empty")
+async def rotated(group: WorkerGroup, store: Path) -> RunningWorker:
+    """The worker goes on with `store` and another hot key."""
+    worker = group.workers[0]
+    group.chain.old_keys[worker.address] = [worker.hot_key.address]
+    worker.hot_key = Account.create()
+    return await group.restart(worker, store)
+
+
+async def test_receipts_of_an_earlier_hot_key_bring_nothing_that_is_not_known(
+    group: WorkerGroup, payer: Payer, tmp_path: Path
+) -> None:
+    """It may be stolen: whoever has it could invent work that this worker would claim, and answer for."""
+    proofs = await served(group, payer, 40, 3)
+    assert len(proofs) > 2
+    worker = await rotated(group, tmp_path / "empty.sqlite")
+    del group.chain.old_keys[worker.address]
     await refused(worker, proofs, "was never a hot key")
-    group.chain.old_keys[worker.address] = [old_key]
-    assert (await post(worker, proofs))[0] == 200
+    group.chain.old_keys[worker.address] = [proof_key(proofs[0])]
+    await refused(worker, proofs, "counts no more")
+    # What is claimed already cannot be claimed again: it only makes the book whole.
+    key = (payer.account.address, worker.address, payer.session.address)
+    claimed = proofs[1]["voucher"]["total"]
+    group.chain.channels[key] = replace(group.chain.channels[key], claimed=int(claimed))
+    worker = await group.restart(worker, tmp_path / "empty.sqlite")
+    await refused(worker, proofs, "counts no more")
+    assert await post(worker, proofs[:2]) == (200, {"total": str(claimed)})
+
+
+async def test_receipts_of_an_earlier_hot_key_that_are_known_count(
+    group: WorkerGroup, payer: Payer, tmp_path: Path
+) -> None:
+    """The key was rotated before the client could hand in its last voucher."""
+    worker = group.workers[0]
+    group.open_channels(payer.account.address, payer.session.address)
+    request = payer.request([worker.hop], PROMPT, 20)
+    answer = await ask(group, payer, request, PROMPT, paying=False)
+    book, proofs = Book(payer.account.address, worker.address, 1), []
+    for receipt, signature in answer.receipts[worker.address]:
+        payment = payment_for(payer, book, receipt)
+        proofs.append(proof(payment.voucher, payment.signature, receipt, signature))
+    worker = await rotated(group, group.data / f"{worker.address}.sqlite")
+    assert await post(worker, proofs) == (200, {"total": str(book.total)})
+
+
+def proof_key(one: dict[str, Any]) -> str:
+    return eip712.recover(DOMAIN, Receipt.from_wire(one["receipt"]), one["receipt_signature"])
 
 
 @pytest.mark.parametrize(
