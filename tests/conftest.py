@@ -1,7 +1,9 @@
 """What every test run shares: one torch thread, examples that may take their time, and a state directory of its own."""
 
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -30,3 +32,11 @@ def _state_dir_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def _state_dir(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Locks and witnesses of a test, and of the processes that it starts, are its own."""
     monkeypatch.setenv(STATE_VARIABLE, str(tmp_path_factory.mktemp("state")))
+
+
+@pytest.fixture
+def public_path() -> Iterator[Path]:
+    """A folder that other users may enter. pytest closes its own ones to them, whenever another run of it begins."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)

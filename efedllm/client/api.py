@@ -5,7 +5,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,12 +27,13 @@ from efedllm.client.job import Job, Timeouts
 from efedllm.client.model_files import ModelFiles, model_files
 from efedllm.client.network import Network
 from efedllm.client.payments import CLOSING, Payments
-from efedllm.client.peer import UNREACHABLE
+from efedllm.client.peer import GONE
 from efedllm.client.routing import Route, cheapest
 from efedllm.client.sampling import sampling_of, seed_of, stop_ids_of
 from efedllm.client.session import Session
 from efedllm.client.store import Store, store_path
 from efedllm.client.tending import Tended, Tender
+from efedllm.client.trust import CAUGHT
 from efedllm.client.upkeep import DAY_SECONDS, Policy
 from efedllm.options import DEFAULT_DATA_DIR, DEFAULT_MAX_GAS_PRICE, DEFAULT_RPC
 from efedllm.protocol import eip712
@@ -45,7 +46,7 @@ DEFAULT_MAX_TOKENS = 256
 EXPIRY_SECONDS = 600
 ATTEMPTS = 4
 """Paths that are tried before a request is given up; nothing is owed for those that do not begin."""
-TRY_ELSEWHERE = frozenset({UNREACHABLE, "silent", "busy", "draining", "internal", "closed", CREDIT, CLOSING})
+TRY_ELSEWHERE = GONE | {"busy", "draining", "internal", CREDIT, CLOSING}
 TRY_AGAIN = frozenset({"channel", "epoch"})
 """A worker behind another node may not have seen yet that its channel was funded."""
 TRY_AGAIN_SECONDS = 1.0
@@ -248,14 +249,23 @@ class Client:
     def _route(
         self, offers: Sequence[Offer], model: Model, prompt_count: int, max_tokens: int, avoid: set[str]
     ) -> Route:
-        """Workers that were caught before are chosen only where it does not go without them: each request that they
-        spoil can cost up to a window. Raises RoutingError."""
-        find = partial(cheapest, offers, model.model_id, model.spec.layers, prompt_count, max_tokens)
-        caught = {offer.worker for offer in offers if self._store.is_accused(offer.worker)} - avoid
-        if caught:
-            with suppress(RoutingError):
-                return find(avoid | caught, self._spending.max_cost)
-        return find(avoid, self._spending.max_cost)
+        """Workers that were caught before, or broke off lately, are chosen only where it does not go without them: each
+        request that they spoil can cost up to a window. Raises RoutingError."""
+        now = _now()
+        against = {
+            worker: CAUGHT if self._store.is_accused(worker) else self._store.breaks(worker).objection(now)
+            for worker in {offer.worker for offer in offers}
+        }
+        return cheapest(
+            offers,
+            model.model_id,
+            model.spec.layers,
+            prompt_count,
+            max_tokens,
+            avoid,
+            self._spending.max_cost,
+            {worker: objection for worker, objection in against.items() if objection},
+        )
 
     async def _open_paid_up(self, ask: Ask, model: Model, prompt: list[int], max_tokens: int, route: Route) -> Running:
         """Open the request; where a worker refuses it for what earlier ones left unpaid, pay that and open it again."""
@@ -289,7 +299,7 @@ class Client:
 
     def _job(self, ask: Ask, model: Model, prompt: list[int], max_tokens: int, route: Route) -> Job:
         """Signed, and checked here as workers will check it. Raises RequestError."""
-        salt, now = os.urandom(32), int(time.time())
+        salt, now = os.urandom(32), _now()
         request = Request(
             payer=self._network.payer,
             nonce=secrets.randbits(64),
@@ -373,3 +383,7 @@ class Client:
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])
+
+
+def _now() -> int:
+    return int(time.time())

@@ -2,9 +2,9 @@
 
 A worker that delivered and was not paid serves the channel no further. That happens to honest clients: killed, cut off,
 or stopped by another worker of the path before everybody was paid. The client then asks the worker for its record of
-such a request, and pays the last receipt that can be right. What it cannot see for itself is the worker's word; so at
-most one credit window is paid like that before a request with this worker completes again, and nothing to a worker that
-was caught.
+such a request, and pays the last receipt that can be right. At most one credit window is paid like that before a
+request with this worker completes again, and nothing to a worker that was caught. Where a request broke off, what this
+client did not see of it is the worker's word: that is one window in all, less what completed requests win back.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 
@@ -22,13 +23,14 @@ from efedllm.client.desk import WorkerDesk
 from efedllm.client.errors import ClientError, WorkerFailed
 from efedllm.client.network import Network
 from efedllm.client.payments import Payments
+from efedllm.client.peer import SILENT
 from efedllm.client.records import Unanswered, fetch_record
 from efedllm.client.store import KeptVoucher, PastRequest, SentVoucher, Store
 from efedllm.errors import EfedllmError
 from efedllm.protocol import eip712
 from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.objects import Hop, Receipt
-from efedllm.protocol.pricing import window_of
+from efedllm.protocol.pricing import fee_of, window_of
 from efedllm.protocol.receipts import check_link, check_shape, check_tokens
 from efedllm.protocol.records import Record
 
@@ -65,12 +67,28 @@ class Owing:
         is_known = self.past.state != "open" and request.path[-1].worker not in self.accused
         return self.past.generated if is_known else None
 
+    def unseen(self, hop: Hop, fee: int, covered: int) -> int:
+        """What of a fee, beyond `covered`, is for work of which nothing was seen, in a request that broke off. A client
+        that was killed did that by itself, and takes nobody's word for it."""
+        if self.past.state == "open":
+            return 0
+        shown, prompt_count = len(self.seen or ()), self.past.request.promptCount
+        known = fee_of(hop, prompt_count, prompt_count + shown - 1, shown) if shown else 0
+        return max(fee - max(known, covered), 0)
+
 
 def payable(
-    domain: eip712.Domain, owing: Owing, party: Party, upstream_key: str, record: Record, covered: int, allowance: int
+    domain: eip712.Domain,
+    owing: Owing,
+    party: Party,
+    upstream_key: str,
+    record: Record,
+    covered: int,
+    allowance: int,
+    unseen: int,
 ) -> Approved | None:
     """The latest receipt in a worker's record that may be paid, where `covered` base units of this request are paid
-    already and `allowance` more may be; None if nothing is owed. Pure.
+    already and `allowance` more may be, `unseen` of them for work that was not seen; None if nothing is owed. Pure.
 
     `upstream_key` is the hot key of the worker before. Raises Unpayable for a receipt that is not right.
     """
@@ -81,7 +99,9 @@ def payable(
     owed = [
         (receipt, signature)
         for receipt, signature in record.receipts
-        if covered < receipt.fee <= covered + allowance and (shown is None or receipt.generated <= len(shown))
+        if covered < receipt.fee <= covered + allowance
+        and owing.unseen(request.path[shard], receipt.fee, covered) <= unseen
+        and (shown is None or receipt.generated <= len(shown))
     ]
     if not owed:
         return None
@@ -167,7 +187,7 @@ class Arrears:
                 yield
         except TimeoutError as error:
             reason = f"what is owed to it could not be put right within {PATIENCE_SECONDS:g} s"
-            raise WorkerFailed(worker, "silent", reason) from error
+            raise WorkerFailed(worker, SILENT, reason) from error
 
     async def _hand_in(self, offer: Offer) -> int:
         return await self._payments.channel(offer.worker).settle(WorkerDesk(self._http, offer.worker, offer.endpoint))
@@ -177,7 +197,7 @@ class Arrears:
         assert past is not None
         hop = next(hop for hop in past.request.path if hop.worker == offer.worker)
         channel = self._payments.channel(offer.worker)
-        allowance = self._allowance(offer.worker, hop)
+        allowance, unseen = self._allowance(offer.worker, hop)
         if allowance <= 0:
             return 0
         try:
@@ -189,7 +209,8 @@ class Arrears:
             return 0
         covered = channel.paid(request_id)
         try:
-            approved = await self._payable(offer.worker, request_id, past, record, covered, allowance)
+            owing = await self._owing(request_id, past)
+            approved = await self._payable(offer.worker, owing, record, covered, allowance, unseen)
         except Unpayable as error:
             log.warning("%s", error)
             await asyncio.to_thread(self._store.settle, request_id, offer.worker)
@@ -200,16 +221,21 @@ class Arrears:
             return 0
         added = approved.receipt.fee - covered
         key = (offer.worker, str(self._payments.signer.address), channel.epoch)
-        await asyncio.to_thread(self._store.note_arrears, *key, added)
+        on_word = owing.unseen(hop, approved.receipt.fee, covered)
+        await asyncio.to_thread(self._store.note_arrears, *key, added, on_word)
         await channel.pay(approved, self._deliver_to(offer, approved))
         return added
 
-    def _allowance(self, worker: str, hop: Hop) -> int:
-        """Base units that may be paid now for what did not complete."""
+    def _allowance(self, worker: str, hop: Hop) -> tuple[int, int]:
+        """Base units that may be paid now for what did not complete, and how many of them on the worker's word."""
         channel = self._payments.channel(worker)
-        key = (worker, str(self._payments.signer.address), channel.epoch)
-        left = window_of(hop, self._network.credit_tokens) - self._store.arrears_paid(*key)
-        return min(left, channel.free())
+        word = self._store.word(worker, str(self._payments.signer.address), channel.epoch)
+        window = window_of(hop, self._network.credit_tokens)
+        return min(window - word.later, channel.free()), window - word.unseen
+
+    async def _owing(self, request_id: bytes, past: PastRequest) -> Owing:
+        evidence = await asyncio.to_thread(self._store.evidence, request_id)
+        return Owing(request_id, past, frozenset(accused for accused, _, _ in evidence))
 
     async def _record(self, offer: Offer, request_id: bytes, past: PastRequest) -> Record:
         spec = await self._network.spec(past.request.modelId)
@@ -219,15 +245,14 @@ class Arrears:
         return await fetch_record(self._http, network.domain, network.payer, signer, offer.endpoint, request_id, limit)
 
     async def _payable(
-        self, worker: str, request_id: bytes, past: PastRequest, record: Record, covered: int, allowance: int
+        self, worker: str, owing: Owing, record: Record, covered: int, allowance: int, unseen: int
     ) -> Approved | None:
-        network, path = self._network, [hop.worker for hop in past.request.path]
+        network, path = self._network, [hop.worker for hop in owing.past.request.path]
         hot_key, shard = await network.hot_key(worker), path.index(worker)
         upstream_key = await network.hot_key(path[shard - 1]) if shard else ""
-        evidence = await asyncio.to_thread(self._store.evidence, request_id)
-        owing = Owing(request_id, past, frozenset(accused for accused, _, _ in evidence))
         party = Party(worker, hot_key, self._payments.channel(worker).epoch)
-        return await asyncio.to_thread(payable, network.domain, owing, party, upstream_key, record, covered, allowance)
+        decide = partial(payable, network.domain, owing, party, upstream_key, record)
+        return await asyncio.to_thread(decide, covered, allowance, unseen)
 
     def _deliver_to(self, offer: Offer, approved: Approved) -> Callable[[SentVoucher], Awaitable[int]]:
         async def deliver(sent: SentVoucher) -> int:

@@ -48,7 +48,8 @@ class OldCopy(StoreError):
 
 
 class WorkerFailed(ClientError):
-    """A worker did not do its part. `code` is the worker's own word for it, "silent" or "unreachable"."""
+    """A worker did not do its part. `code` is the worker's own word for it, or one of `peer.py`, or
+    "stalled"."""
 
     def __init__(self, worker: str, code: str, reason: str) -> None:
         super().__init__(f"worker {worker}: {reason}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from efedllm.client.channel import Channel
 from efedllm.client.checking import Approved
 from efedllm.client.errors import Violation, WorkerFailed
-from efedllm.client.peer import Peer
+from efedllm.client.peer import SILENT, Peer
 from efedllm.client.store import SentVoucher
 from efedllm.errors import EfedllmError
 from efedllm.protocol.messages import Credited, Payment
@@ -55,7 +55,7 @@ class Payer:
                 return await self._credit
         except TimeoutError as error:
             reason = f"it did not credit a voucher within {self._credit_seconds:g} s"
-            raise WorkerFailed(self._peer.worker, "silent", reason) from error
+            raise WorkerFailed(self._peer.worker, SILENT, reason) from error
         finally:
             self._credit = None
 

@@ -9,7 +9,9 @@ from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.frames import MAX_BODY_BYTES, decode
 from efedllm.protocol.messages import Challenge, Failure, Message, parse
 
-UNREACHABLE, CLOSED = "unreachable", "closed"
+UNREACHABLE, SILENT, CLOSED = "unreachable", "silent", "closed"
+GONE = frozenset({UNREACHABLE, SILENT, CLOSED})
+"""Not there, or not any more."""
 MAX_MESSAGE_BYTES = MAX_BODY_BYTES + 4096  # a client is sent no tensors
 
 

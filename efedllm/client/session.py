@@ -20,7 +20,7 @@ from efedllm.client.job import Job, Timeouts
 from efedllm.client.network import Network
 from efedllm.client.payer import Payer
 from efedllm.client.payments import Payments
-from efedllm.client.peer import CLOSED, Peer
+from efedllm.client.peer import CLOSED, GONE, SILENT, Peer
 from efedllm.client.shown import Shown
 from efedllm.client.store import Store
 from efedllm.errors import EfedllmError
@@ -30,6 +30,8 @@ __all__ = ["Job", "Session", "Timeouts"]
 
 log = logging.getLogger("efedllm.client")
 
+STALLED = "stalled"
+"""No token comes: any worker of the path may be why."""
 _SECONDARY = ("path", CLOSED, "link")  # failures that another one usually caused
 
 
@@ -155,7 +157,7 @@ class Session:
                 await channel.reconcile(answer, self._payers[shard].deliver, desk)
         except TimeoutError as error:
             reason = f"it did not accept the request within {self._timeouts.open:g} s"
-            raise WorkerFailed(peer.worker, "silent", reason) from error
+            raise WorkerFailed(peer.worker, SILENT, reason) from error
 
     def _channel(self, shard: int) -> Channel:
         return self._payments.channel(self.job.offers[shard].worker)
@@ -221,7 +223,7 @@ class Session:
                 if overdue:
                     continue
                 last = self._peers[-1].worker
-                raise WorkerFailed(last, "silent", f"no token came for {timeouts.stall:g} s: ask again") from error
+                raise WorkerFailed(last, STALLED, f"no token came for {timeouts.stall:g} s: ask again") from error
             pace = max(pace, time.monotonic() - now)
             if isinstance(message, WorkerFailed):
                 if message.code == CLOSED and self._is_done(shard):
@@ -285,6 +287,17 @@ class Session:
     def _shard_of(self, violation: Violation) -> int:
         return next(shard for shard, offer in enumerate(self.job.offers) if offer.worker == violation.worker)
 
+    def _suspects(self, state: str) -> list[str]:
+        """Who may have broken the request off, for all that is known here."""
+        error = self.error
+        if state != "failed" or not isinstance(error, WorkerFailed) or self._cancelled:
+            return []
+        if not self.opened.done():  # a refusal is none
+            return [error.worker] if error.code in GONE else []
+        if error.code in (*_SECONDARY, STALLED):
+            return [peer.worker for peer in self._peers]
+        return [error.worker]
+
     def _show_rest(self) -> None:
         """Tokens that came while a failure was looked into: they were delivered."""
         while not self._inbox.empty():
@@ -303,7 +316,9 @@ class Session:
                 keep = self._store.keep_evidence
                 await asyncio.to_thread(keep, job.request_id, self.error.worker, self.error.reason, signed)
             end = self._store.end_request
-            await asyncio.to_thread(end, job.request_id, self.shown.tokens, state, self._accepted)
+            await asyncio.to_thread(
+                end, job.request_id, self.shown.tokens, state, self._accepted, self._suspects(state)
+            )
         except StoreError as error:
             self.error = self.error or error
 

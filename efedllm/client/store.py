@@ -12,14 +12,17 @@ from pathlib import Path
 
 import msgpack
 
+from efedllm.client import trust_rows
 from efedllm.client.errors import StoreError
+from efedllm.client.trust import Breaks, Word
 from efedllm.protocol.frames import pack_tokens, unpack_tokens
 from efedllm.protocol.messages import Signed
 from efedllm.protocol.objects import Receipt, Request, Voucher
 from efedllm.protocol.vouchers import Book, Leaf
 from efedllm.storage.database import Database, Layout
 
-LAYOUT = Layout("efedllm.client", ("schema.sql", "schema_2.sql", "schema_3.sql"), "what is signed", StoreError)
+SCHEMAS = ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql")
+LAYOUT = Layout("efedllm.client", SCHEMAS, "what is signed", StoreError)
 
 
 @dataclass(frozen=True)
@@ -86,19 +89,22 @@ class Store:
         self._running.add(request_id)
 
     def end_request(
-        self, request_id: bytes, generated: list[int], state: str, accepted: Collection[str] | None = None
+        self,
+        request_id: bytes,
+        generated: list[int],
+        state: str,
+        accepted: Collection[str] | None = None,
+        broken_by: Collection[str] = (),
     ) -> None:
         """How a request ended: done, cancelled or failed. `accepted`: the workers that began it; where it is not done,
-        something may be owed to these alone (None: all)."""
+        something may be owed to these alone (None: all). `broken_by`: who may have broken it off."""
+        now = int(time.time())
         with self._db.transaction() as db:
             db.execute(
                 "UPDATE requests SET generated = ?, state = ? WHERE id = ?", (pack_tokens(generated), state, request_id)
             )
             if state == "done":
-                db.execute(
-                    "DELETE FROM arrears WHERE worker IN (SELECT worker FROM unsettled WHERE request_id = ?)",
-                    (request_id,),
-                )
+                trust_rows.win_trust(db, request_id)
                 db.execute("DELETE FROM unsettled WHERE request_id = ?", (request_id,))
             elif accepted is not None:
                 rows = db.execute("SELECT worker FROM unsettled WHERE request_id = ?", (request_id,)).fetchall()
@@ -106,6 +112,8 @@ class Store:
                     "DELETE FROM unsettled WHERE request_id = ? AND worker = ?",
                     [(request_id, worker) for (worker,) in rows if worker not in accepted],
                 )
+            for worker in broken_by:
+                trust_rows.keep_breaks(db, worker, self.breaks(worker).broke(now))
         self._running.discard(request_id)
 
     def request(self, request_id: bytes) -> PastRequest | None:
@@ -254,18 +262,25 @@ class Store:
         with self._db.transaction() as db:
             db.execute("DELETE FROM unsettled WHERE request_id = ? AND worker = ?", (request_id, worker))
 
-    def arrears_paid(self, worker: str, session_key: str, epoch: int) -> int:
-        """Base units that `note_arrears` counted since a request with this worker completed."""
+    def word(self, worker: str, session_key: str, epoch: int) -> Word:
+        """What was paid so far for requests that did not complete."""
         row = self._db.row(
-            "SELECT paid FROM arrears WHERE worker = ? AND session_key = ? AND epoch = ?", (worker, session_key, epoch)
+            "SELECT paid, unseen FROM arrears WHERE worker = ? AND session_key = ? AND epoch = ?",
+            (worker, session_key, epoch),
         )
-        return 0 if row is None else int(row[0])
+        return Word() if row is None else Word(int(row[0]), int(row[1]))
 
-    def note_arrears(self, worker: str, session_key: str, epoch: int, amount: int) -> None:
-        """So many base units more are about to be paid for a request that did not complete."""
+    def note_arrears(self, worker: str, session_key: str, epoch: int, amount: int, unseen: int) -> None:
+        """So many base units more are about to be paid for a request that did not complete; `unseen` of them on the
+        worker's word, in one that broke off."""
+        key = (worker, session_key, epoch)
         with self._db.transaction() as db:
-            paid = self.arrears_paid(worker, session_key, epoch) + amount
-            db.execute("INSERT OR REPLACE INTO arrears VALUES (?, ?, ?, ?)", (worker, session_key, epoch, str(paid)))
+            trust_rows.keep_word(db, key, self.word(*key).paid(amount, unseen))
+
+    def breaks(self, worker: str) -> Breaks:
+        """How often a worker broke requests off."""
+        row = self._db.row("SELECT debt, at FROM breaks WHERE worker = ?", (worker,))
+        return Breaks() if row is None else Breaks(*row)
 
     # evidence
 

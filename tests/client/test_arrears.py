@@ -15,11 +15,13 @@ from efedllm.client.api import Client
 from efedllm.client.arrears import Owing, Unpayable, payable
 from efedllm.client.checking import Approved, Party
 from efedllm.client.errors import Violation, WorkerFailed
+from efedllm.client.job import Timeouts
 from efedllm.client.store import PastRequest
+from efedllm.client.trust import FORGIVEN_PART, Word
 from efedllm.model.load import read_manifest
 from efedllm.protocol import eip712
 from efedllm.protocol.merkle import token_leaf, tree_root
-from efedllm.protocol.messages import Message, Signed
+from efedllm.protocol.messages import Message, Signed, Token
 from efedllm.protocol.objects import KIND_INFERENCE, Hop, Receipt, Request, Sampling
 from efedllm.protocol.pricing import CHUNK_POSITIONS, fee_of, is_due, window_of
 from efedllm.protocol.receipts import Progress, receipt_for
@@ -27,7 +29,7 @@ from efedllm.protocol.records import Record
 from efedllm.protocol.values import ZERO_HASH
 from tests.client.memory import DOMAIN, MODEL_ID, client_on
 from tests.client.test_with_workers import JoinedNetwork, join, read
-from tests.worker.network import CREDIT_TOKENS, RunningWorker, WorkerGroup
+from tests.worker.network import CREDIT_TOKENS, PROMPT_PRICE, TOKEN_PRICE, RunningWorker, WorkerGroup
 from worker.account import Account as WorkerAccount
 from worker.errors import SessionError
 from worker.session import Session as WorkerSession
@@ -96,11 +98,17 @@ def owing(seen: int | None = None, paid: Sequence[tuple[Receipt, bytes]] = (), a
 
 
 def decide(
-    what: Owing, record: Record, shard: int, covered: int = 0, allowance: int = ENOUGH, **changes: Any
+    what: Owing,
+    record: Record,
+    shard: int,
+    covered: int = 0,
+    allowance: int = ENOUGH,
+    unseen: int = ENOUGH,
+    **changes: Any,
 ) -> Approved | None:
     party = replace(Party(WORKERS[shard], KEYS[shard].address, EPOCH), **changes)
     upstream = KEYS[shard - 1].address if shard else ""
-    return payable(DOMAIN, what, party, upstream, record, covered, allowance)
+    return payable(DOMAIN, what, party, upstream, record, covered, allowance, unseen)
 
 
 def fee(generated: int, positions: int | None = None) -> int:
@@ -139,6 +147,40 @@ def test_what_is_paid_is_not_paid_again() -> None:
 def test_never_more_than_is_allowed(allowance: int, expected: int | None) -> None:
     approved = decide(owing(), record_of(0, 20), 0, allowance=allowance)
     assert (approved and approved.receipt.fee) == expected
+
+
+@pytest.mark.parametrize(
+    ("seen", "unseen", "expected"),
+    [
+        (None, 0, fee(40)),  # killed: its own doing
+        (0, 0, None),
+        (0, 192, 192),  # a chunk of the prompt
+        (0, fee(1), fee(1)),
+        (15, 0, fee(1)),
+        (15, 9, fee(1)),
+        (15, 10, fee(16)),
+        (16, 0, fee(16)),
+        (16, fee(32) - fee(16), fee(32)),
+        (40, 0, fee(40)),
+    ],
+)
+def test_what_was_not_seen_is_paid_as_far_as_its_word_goes(seen: int | None, unseen: int, expected: int | None) -> None:
+    approved = decide(owing(seen), record_of(1, 40), 1, unseen=unseen)
+    assert (approved and approved.receipt.fee) == expected
+    if approved:
+        assert owing(seen).unseen(HOPS[1], approved.receipt.fee, 0) <= unseen
+
+
+def test_what_is_paid_needs_nobodys_word() -> None:
+    approved = decide(owing(0), record_of(1, 40), 1, covered=fee(32), unseen=fee(40) - fee(32))
+    assert approved is not None and approved.receipt.fee == fee(40)
+    assert decide(owing(0), record_of(1, 40), 1, covered=fee(32), unseen=fee(40) - fee(32) - 1) is None
+
+
+def test_beside_a_liar_nothing_was_seen() -> None:
+    what = owing(40, accused=[WORKERS[2]])
+    assert what.unseen(HOPS[1], fee(40), 0) == fee(40)
+    assert decide(what, record_of(1, 40), 1, unseen=fee(16)) == decide(owing(), record_of(1, 40), 1, allowance=fee(16))
 
 
 def test_the_last_worker_is_paid_for_what_it_showed() -> None:
@@ -339,7 +381,7 @@ async def test_a_client_that_was_killed_goes_on_with_its_channel(
             paid = [client._payments.channel(worker.address).signed - cost for worker in group.workers]
             assert 0 < max(paid) <= window(group.workers[0])
             for worker in group.workers:
-                assert client._store.arrears_paid(worker.address, str(signer.address), 0) == 0
+                assert client._store.word(worker.address, str(signer.address), 0).later == 0
             # Who did not ask for it is paid as well.
             done = await client.tend()
             assert done.problems == []
@@ -370,7 +412,7 @@ async def test_a_worker_that_farms_gets_one_window(built: Path, tmp_path: Path) 
     async with WorkerGroup(built, [(0, 3)], tmp_path / "workers") as group:
         network = join(group, read_manifest(built))
         (worker,) = group.workers
-        async with client_on(network, tmp_path / "client") as client:
+        async with client_on(network, tmp_path / "client", Account.create(), Timeouts()) as client:
             with pytest.MonkeyPatch.context() as patch:
                 farm(patch)
                 refusals = 0
@@ -384,11 +426,51 @@ async def test_a_worker_that_farms_gets_one_window(built: Path, tmp_path: Path) 
                         break
             key = (worker.address, str(client._signer.address), 0)
             paid = client._payments.channel(worker.address).signed
-            assert paid == client._store.arrears_paid(*key) <= window(worker)
+            assert paid == client._store.word(*key).later <= window(worker)
             assert window(worker) - paid < 100  # it was not far from a window
             print(f"\n    a worker that farms: paid {paid}, a window is {window(worker)}")
             await read(client.generate([1, 2, 3], max_tokens=5))  # honest again
-            assert client._store.arrears_paid(*key) == 0
+            assert client._store.word(*key).later == 0
+
+
+async def test_cheap_requests_in_between_bring_a_worker_no_further_window(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last worker breaks off before it shows anything, and the first one asks to be paid for the prompt. Then both
+    complete a request of one token, and begin again."""
+    async with WorkerGroup(built, [(0, 1), (1, 3)], tmp_path / "workers") as group:
+        network = join(group, read_manifest(built))
+        first, last = group.workers
+        async with client_on(network, tmp_path / "client", Account.create(), Timeouts()) as client:
+            key = (first.address, str(client._signer.address), 0)
+            paid = []
+            monkeypatch.setattr(WorkerAccount, "arrears", 0)  # they serve on whatever is unpaid
+            for _ in range(4):
+                with pytest.MonkeyPatch.context() as patch:
+                    breaks_off_before_a_token(patch)
+                    with pytest.raises(WorkerFailed):
+                        await read(client.generate(PROMPT, max_tokens=20))
+                    await ended(group)
+                paid.append(await client._arrears.pay(network.offered[0]))
+                await read(client.generate([1], max_tokens=1))
+            assert sum(paid) <= window(first) < 4 * paid[0]
+            assert client._store.word(*key) == Word(0, sum(paid))
+            assert client._store.word(last.address, *key[1:]) == Word()
+            # What an honest one earns, it may be owed again.
+            await read(client.generate([1], max_tokens=FORGIVEN_PART))
+            assert client._store.word(*key).unseen == sum(paid) - (PROMPT_PRICE + FORGIVEN_PART * TOKEN_PRICE) // 32
+
+
+def breaks_off_before_a_token(patch: pytest.MonkeyPatch) -> None:
+    tell = WorkerSession._tell_client
+
+    async def break_off(self: WorkerSession, message: Message) -> None:
+        if isinstance(message, Token):
+            await self._client.close()
+        else:
+            await tell(self, message)
+
+    patch.setattr(WorkerSession, "_tell_client", break_off)
 
 
 def farm(patch: pytest.MonkeyPatch) -> None:
@@ -469,8 +551,8 @@ async def test_another_path_is_taken_where_paying_is_not_enough(built: Path, tmp
         await killed_after_tokens(built, tmp_path, group, network, signer, 30)
         network.offered = both
         async with client_on(network, tmp_path / "client", signer) as client:
-            client._store.note_arrears(network.offered[0].worker, signer.address, 0, 10**6)
-            client._store.note_arrears(network.offered[1].worker, signer.address, 0, 10**6)
+            client._store.note_arrears(network.offered[0].worker, signer.address, 0, 10**6, 0)
+            client._store.note_arrears(network.offered[1].worker, signer.address, 0, 10**6, 0)
             generation = client.generate([1, 2, 3], max_tokens=20)
             await read(generation)
             (share,) = generation.shares

@@ -108,10 +108,8 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("which", ["data", "state"])
-def test_a_directory_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
-    for part in [*tmp_path.parents[:2], tmp_path]:
-        part.chmod(0o755)  # pytest keeps others out
-    data, state = tmp_path / "data", tmp_path / "state"
+def test_a_directory_that_may_not_be_written(public_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    data, state = public_path / "data", public_path / "state"
     for folder in (data, state):
         folder.mkdir()
         folder.chmod(0o555 if folder.name == which else 0o777)
@@ -120,7 +118,7 @@ def test_a_directory_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest
     assert message.startswith("cannot open ")
     assert f"/{which}/" in message
     assert "Permission denied: free or repair the disk" in message
-    assert sorted(os.listdir(tmp_path / which)) == []
+    assert sorted(os.listdir(public_path / which)) == []
     for folder in (data, state):
         folder.chmod(0o777)
 

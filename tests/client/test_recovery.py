@@ -1,6 +1,7 @@
 """Backups put back, on either side, with real clients and workers on sockets."""
 
 import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,10 +14,12 @@ from eth_account.signers.local import LocalAccount
 from efedllm.client.api import Client
 from efedllm.client.errors import OldCopy, StoreError, Violation, WorkerFailed
 from efedllm.client.network import ChannelState
+from efedllm.client.trust import FIRST_AVOIDED_SECONDS
 from efedllm.protocol import eip712
+from efedllm.protocol.messages import Failure
 from efedllm.protocol.vouchers import Leaf
 from efedllm.storage.state import state_dir
-from tests.client.memory import DOMAIN, client_on
+from tests.client.memory import DOMAIN, QUICK, client_on
 from tests.client.test_session import PROMPT, TOKENS, Market, market, read
 from tests.support.fake_worker import Lies
 
@@ -214,6 +217,58 @@ async def test_a_worker_that_was_caught_is_avoided_where_there_is_another(tmp_pa
                 generation = client.generate(PROMPT, max_tokens=20)
                 await read(generation)
                 assert [share.worker for share in generation.shares] == [worker.address for worker in chosen]
+
+
+async def test_a_worker_that_broke_off_is_avoided_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by later programs; longer each time; and where there is no other path, it is asked all the same."""
+    async with clientless(tmp_path) as (m, signer), market(tmp_path / "unused too", [0, 5]) as other:
+        other.path.session_key = signer.address
+        (dearer,) = other.network.offered
+        m.network.hot_keys |= other.network.hot_keys
+        alone, both = list(m.network.offered), [*m.network.offered, replace(dearer, prompt_price=7, token_price=20)]
+        other.workers[0].hop = replace(other.workers[0].hop, promptPrice=7, tokenPrice=20)
+        m.network.offered = both
+        ahead = 0
+        monkeypatch.setattr("efedllm.client.api._now", lambda: int(time.time()) + ahead)
+
+        async def chosen() -> list[str]:
+            async with client_on(m.network, tmp_path / "now", signer) as client:
+                generation = client.generate(PROMPT, max_tokens=20)
+                await read(generation)
+                return [share.worker for share in generation.shares]
+
+        ours, theirs = [worker.address for worker in m.workers], [other.workers[0].address]
+        for seconds in (FIRST_AVOIDED_SECONDS, 2 * FIRST_AVOIDED_SECONDS):
+            m.workers[1].lies = Lies(hang_up_after=4)
+            with pytest.raises(WorkerFailed):
+                await chosen()
+            m.workers[1].lies = Lies()
+            ahead = seconds - 30
+            assert await chosen() == theirs
+            m.network.offered = alone
+            assert await chosen() == ours
+            m.network.offered = both
+            ahead = seconds + 30
+            assert await chosen() == ours
+
+
+async def test_who_refuses_did_not_break_off(tmp_path: Path) -> None:
+    async with clientless(tmp_path) as (m, signer):
+        m.workers[1].lies = Lies(opened=lambda o: Failure(o.request_id, "request", "not today"))
+        async with client_on(m.network, tmp_path / "now", signer) as client:
+            with pytest.raises(WorkerFailed, match="not today"):
+                await read(client.generate(PROMPT, max_tokens=20))
+            assert [client._store.breaks(worker.address).count for worker in m.workers] == [0, 0]
+
+
+async def test_where_no_token_comes_anybody_may_be_why(tmp_path: Path) -> None:
+    async with clientless(tmp_path) as (m, signer):
+        m.workers[1].lies = Lies(token=lambda _: [], receipt=lambda r: None if r.generated else r)
+        m.workers[0].lies = Lies(receipt=lambda r: None if r.generated else r)
+        async with client_on(m.network, tmp_path / "now", signer, replace(QUICK, stall=0.5)) as client:
+            with pytest.raises(WorkerFailed, match="no token came"):
+                await read(client.generate(PROMPT, max_tokens=20))
+            assert [client._store.breaks(worker.address).count for worker in m.workers] == [1, 1]
 
 
 async def test_a_voucher_that_was_kept_but_not_credited_counts_once(tmp_path: Path) -> None:

@@ -34,26 +34,37 @@ def all_paths(items: list[Offer], start: int = 0) -> Iterator[list[Offer]]:
                 yield [item, *rest]
 
 
-@given(offers, st.integers(1, 10), st.integers(1, 10), st.sets(st.integers(1, 8), max_size=3))
-def test_it_is_the_cheapest_of_all_paths(items: list[Offer], prompt: int, tokens: int, avoided: set[int]) -> None:
+@given(
+    offers,
+    st.integers(1, 10),
+    st.integers(1, 10),
+    st.sets(st.integers(1, 8), max_size=3),
+    st.dictionaries(st.integers(1, 8), st.integers(1, 3), max_size=3),
+)
+def test_it_is_the_cheapest_of_all_paths(
+    items: list[Offer], prompt: int, tokens: int, avoided: set[int], objections: dict[int, int]
+) -> None:
+    """Of those against whose workers least speaks."""
+    against = {f"0x{at:040x}": much for at, much in objections.items()}
     avoid = {f"0x{at:040x}" for at in avoided}
     paths = list(all_paths([item for item in items if item.worker not in avoid]))
 
-    def key(path: list[Offer]) -> tuple[int, int, list[str]]:
+    def key(path: list[Offer]) -> tuple[int, int, int, list[str]]:
         return (
+            sum(against.get(item.worker, 0) for item in path),
             sum(prompt * item.prompt_price + tokens * item.token_price for item in path),
             len(path),
             [item.worker for item in path],
         )
 
     try:
-        route = cheapest(items, MODEL, LAYERS, prompt, tokens, avoid)
+        route = cheapest(items, MODEL, LAYERS, prompt, tokens, avoid, objections=against)
     except RoutingError:
         assert not paths
         return
     best = min(paths, key=key)
     assert list(route.offers) == best
-    assert route.cost == key(best)[0]
+    assert (route.objection, route.cost) == key(best)[:2]
     check_path(route.hops(), LAYERS)
 
 
@@ -67,6 +78,17 @@ def test_ties_go_to_fewer_workers_and_then_to_lower_addresses() -> None:
     halves = [offer(1, 0, 2), offer(2, 2, 5)]
     whole = [offer(4, 0, 5, 2, 2), offer(3, 0, 5, 2, 2)]
     assert cheapest([*halves, *whole], MODEL, 5, 1, 1).offers == (whole[1],)
+
+
+def test_objections_count_as_far_as_the_price_allows() -> None:
+    cheap, dear = offer(1, 0, 5), offer(2, 0, 5, 3, 3)
+    against = {cheap.worker: 1}
+    assert cheapest([cheap, dear], MODEL, 5, 1, 1, objections=against).offers == (dear,)
+    assert cheapest([cheap, dear], MODEL, 5, 1, 1, max_cost=6, objections=against).offers == (dear,)
+    assert cheapest([cheap, dear], MODEL, 5, 1, 1, max_cost=5, objections=against).offers == (cheap,)
+    assert cheapest([cheap], MODEL, 5, 1, 1, objections=against).offers == (cheap,)
+    with pytest.raises(RoutingError, match="can cost 2 base units, more than the limit of 1"):
+        cheapest([cheap, dear], MODEL, 5, 1, 1, max_cost=1, objections=against)
 
 
 def test_hops_carry_the_offers_terms() -> None:

@@ -1,12 +1,15 @@
 """The store: what was signed is there again, in order; damage and strangers are refused."""
 
 import sqlite3
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from efedllm.client.errors import StoreError
 from efedllm.client.store import SentVoucher, Store, store_path
+from efedllm.client.trust import FORGIVEN_PART, REQUESTS_PER_BREAK, Breaks, Word
 from efedllm.protocol.messages import Signed
 from efedllm.protocol.objects import Receipt
 from efedllm.protocol.vouchers import Book
@@ -16,6 +19,8 @@ from tests.vectors.make_protocol import DOMAIN
 
 KEY = "0x" + "12" * 20
 PAYER, WORKER = receipt(1, 1).payer, receipt(1, 1).worker
+ALONE = replace(REQUEST, path=(replace(REQUEST.path[0], worker=WORKER),))
+"""A request of that worker."""
 
 
 def pay(store: Store, book: Book, item: Receipt) -> SentVoucher:
@@ -102,7 +107,7 @@ def test_a_store_of_the_future(path: Path) -> None:
     Store(path).close()
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="the store is of version 99, this program knows 3: upgrade it"):
+    with pytest.raises(StoreError, match="the store is of version 99, this program knows 4: upgrade it"):
         Store(path)
 
 
@@ -143,17 +148,49 @@ def test_what_may_be_owed_is_known_until_it_is_settled(path: Path) -> None:
 
 def test_what_was_paid_of_arrears_counts_until_a_request_completes(path: Path) -> None:
     store, worker = Store(path), REQUEST.path[0].worker
-    store.note_arrears(worker, KEY, 1, 2**100)
-    store.note_arrears(worker, KEY, 1, 5)
+    store.note_arrears(worker, KEY, 1, 2**100, 2**90)
+    store.note_arrears(worker, KEY, 1, 5, 3)
     store.close()
     store = Store(path)
-    assert store.arrears_paid(worker, KEY, 1) == 2**100 + 5
-    assert store.arrears_paid(worker, KEY, 2) == store.arrears_paid(worker, PAYER, 1) == 0
+    assert store.word(worker, KEY, 1) == Word(2**100 + 5, 2**90 + 3)
+    assert store.word(worker, KEY, 2) == store.word(worker, PAYER, 1) == Word()
     for at, state in enumerate(("failed", "cancelled", "done")):
-        assert store.arrears_paid(worker, KEY, 1) == 2**100 + 5
+        assert store.word(worker, KEY, 1).later == 2**100 + 5
         store.begin_request(bytes([at]) * 32, REQUEST, b"s", SALT, PROMPT)
         store.end_request(bytes([at]) * 32, [], state)
-    assert store.arrears_paid(worker, KEY, 1) == 0
+    assert store.word(worker, KEY, 1) == Word(0, 2**90 + 3), "a request that cost nothing wins nothing back"
+    store.close()
+
+
+def test_a_request_that_completes_wins_trust_by_what_it_cost(path: Path) -> None:
+    store, request_id = Store(path), receipt(1, 1).requestId
+    store.note_arrears(WORKER, KEY, 1, 900, 900)
+    store.note_arrears(WORKER, KEY, 2, 900, 900)
+    store.begin_request(request_id, ALONE, b"s", SALT, PROMPT)
+    book = Book(PAYER, WORKER, 1)
+    for at, (number, fee) in enumerate([(1, 320), (1, 640), (2, 5000), (1, 3200)]):
+        pay(store, book, receipt(number, fee, at))
+    store.end_request(request_id, [], "done")
+    assert store.word(WORKER, KEY, 1) == Word(0, 900 - 3200 // FORGIVEN_PART)
+    assert store.word(WORKER, KEY, 2) == Word(0, 900)
+    store.close()
+
+
+def test_breaks_are_kept_until_enough_requests_complete(path: Path) -> None:
+    store = Store(path)
+    for at in range(2):
+        store.begin_request(bytes([at]) * 32, ALONE, b"s", SALT, PROMPT)
+        store.end_request(bytes([at]) * 32, [], "failed", broken_by=[WORKER])
+    store.close()
+    store = Store(path)
+    assert store.breaks(WORKER).count == 2
+    assert abs(store.breaks(WORKER).at - time.time()) < 60
+    assert store.breaks(PAYER) == Breaks()
+    for at in range(2, 2 + 2 * REQUESTS_PER_BREAK):
+        assert store.breaks(WORKER) != Breaks()
+        store.begin_request(bytes([at]) * 32, ALONE, b"s", SALT, PROMPT)
+        store.end_request(bytes([at]) * 32, [], "done")
+    assert store.breaks(WORKER) == Breaks()
     store.close()
 
 

@@ -240,22 +240,20 @@ except OwnError as error:
 
 
 @pytest.mark.parametrize("existing", [True, False])
-def test_a_folder_that_cannot_be_written(tmp_path: Path, existing: bool) -> None:
-    path = tmp_path / "some.sqlite"
+def test_a_folder_that_cannot_be_written(public_path: Path, existing: bool) -> None:
+    path = public_path / "some.sqlite"
     if existing:
         filled(path)
         path.with_suffix(".lock").unlink()
         path.chmod(0o444)
-    for part in tmp_path.parents[:2]:
-        part.chmod(0o755)  # pytest keeps others out
-    tmp_path.chmod(0o555)
-    before = sorted(tmp_path.iterdir())
+    public_path.chmod(0o555)
+    before = sorted(public_path.iterdir())
     done = subprocess.run([sys.executable, "-c", READ_ONLY, str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "cannot open" in done.stdout
     assert "Permission denied: free or repair the disk" in done.stdout
-    assert sorted(tmp_path.iterdir()) == before
-    tmp_path.chmod(0o755)
+    assert sorted(public_path.iterdir()) == before
+    public_path.chmod(0o755)
 
 
 def test_an_index_that_points_nowhere_is_damage(path: Path) -> None:
