@@ -42,9 +42,10 @@ test-contracts: setup
 test-python: setup $(if $(filter test,$(MAKECMDGOALS)),test-contracts)
 	$(PYTEST)
 
+# The summary shows what passing tests print: inputs of the fuzzer, kills, requests.
 test-long: setup
 	$(VENV)/python -m tools.audit invariants
-	$(PYTEST) -m "long and not gpu" --timeout 3600
+	$(PYTEST) -rP -m "long and not gpu" --timeout 3600
 
 # PARTS: some of invariants, coverage, slither, mutation, gas.
 audit-contracts: setup

@@ -26,9 +26,13 @@ def main() -> int:
     parser.add_argument("target")
     parser.add_argument("--runs", type=int)
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--module", help="where the target and its decoder are, if not where all the others are")
     arguments = parser.parse_args()
-    with atheris.instrument_imports(include=["efedllm", "worker"]):
-        found = {target.name: target for name in MODULES for target in import_module(f"tests.fuzz.{name}").TARGETS}
+    modules = [arguments.module] if arguments.module else MODULES
+    # Without coverage of the decoder, libFuzzer keeps no samples and is blind.
+    decoders = [f"tests.fuzz.{arguments.module}"] if arguments.module else ["efedllm", "worker"]
+    with atheris.instrument_imports(include=decoders):
+        found = {target.name: target for name in modules for target in import_module(f"tests.fuzz.{name}").TARGETS}
     from tests.fuzz.mutation import mutate
 
     target = found[arguments.target]

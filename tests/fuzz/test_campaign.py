@@ -28,7 +28,28 @@ def test_a_million_inputs_in_all() -> None:
 @pytest.mark.timeout(SECONDS + 60)
 @pytest.mark.parametrize("name", TARGETS)
 def test_campaign(name: str) -> None:
-    command = [sys.executable, "-m", "tests.fuzz.run", name]
+    code, output = campaign(name)
+    assert code == 0, output[-4000:]
+    figures = [line for line in output.splitlines() if line.startswith(f"{name}: ")]
+    assert figures, output[-4000:]
+    print(figures[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [("crashes", "IndexError"), ("takes_two_forms", "was read as"), ("grows", "bytes of memory")],
+)
+def test_a_mistake_is_found(name: str, finding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the input is left
+    code, output = campaign(name, "--module", "planted_targets")
+    assert code != 0
+    assert finding in output
+    assert list(tmp_path.glob(f"efedllm-fuzz-{name}-crash-*"))
+
+
+def campaign(name: str, *options: str) -> tuple[int, str]:
+    """Exit code and output."""
+    command = [sys.executable, "-m", "tests.fuzz.run", name, *options]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -38,7 +59,4 @@ def test_campaign(name: str) -> None:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    assert process.returncode == 0, output[-4000:]
-    figures = [line for line in output.splitlines() if line.startswith(f"{name}: ")]
-    assert figures, output[-4000:]
-    print(figures[0])
+    return process.returncode, output
