@@ -297,8 +297,19 @@ async def test_chain_that_stays_down_after_sending(proxy: RpcProxy, through: Cha
         assert await through.rpc.balance(TO) == 1
 
 
+async def test_one_answer_of_three_is_old(proxy: RpcProxy, rpc: Rpc, anvil: AnvilProcess) -> None:
+    """In no fixed place, which somebody who always asks three questions would meet with the same one for ever."""
+    anvil.mine(5)
+    head = await rpc.block_number()
+    proxy.lag(3, every=3)
+    answers = [await rpc.block_number() for _ in range(30)]
+    threes = [tuple(answers[at : at + 3]) for at in range(0, 30, 3)]
+    assert all(sorted(three) == [head - 3, head, head] for three in threes)
+    assert len(set(threes)) == 3
+
+
 async def test_events_through_nodes_of_which_one_lags(proxy: RpcProxy, through: Chain, chain: Chain) -> None:
-    """Every third answer is three blocks old, and such a node leaves out the logs that it does not have yet."""
+    """One answer of three is three blocks old, and such a node leaves out the logs that it does not have yet."""
     accounts = [await new_account(chain) for _ in range(12)]
     for account in accounts:
         await chain.sender(account).send(chain.stakes.register(Role.WORKER, account.address[:-4] + "0000"))
