@@ -169,7 +169,7 @@ class Market:
 
     async def until_idle(self) -> None:
         """Until every worker has ended every request."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while self.open_requests():  # noqa: ASYNC110 - other processes have no event to wait for
                 await asyncio.sleep(0.1)
 
@@ -190,7 +190,7 @@ class Market:
 
     async def until(self, chain: Chain, time_seconds: int) -> None:
         """Until the chain's clock has reached that time."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while (await chain.rpc.block()).timestamp < time_seconds:  # noqa: ASYNC110 - nor has the chain
                 await asyncio.sleep(0.2)
 
