@@ -69,7 +69,7 @@ def set_up(
     with ThreadPoolExecutor(2) as pool:
         made = pool.map(lambda name: processes.run("keys", "new", "--light", "--data-dir", str(folder / name)), people)
         addresses = {name: result["keys"][0]["address"] for name, result in zip(people, made, strict=True)}
-    rpc = str(chain.wait_for("serving", 30)["rpc"])
+    rpc = str(chain.wait_for("serving", 120)["rpc"])
     processes.environment["EFEDLLM_RPC"] = rpc
     fee = ["--protocol-fee-bps", str(FEE_BPS), "--fee-recipient", addresses["treasury"]]
     processes.run("deploy", "--local", "--out", str(folder / "deployment.json"), *fee, *deploy_options)
