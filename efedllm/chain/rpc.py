@@ -1,13 +1,11 @@
 """The JSON-RPC endpoint: what we ask a node, with errors that a person can act on."""
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from aiohttp import (
     ClientConnectionError,
@@ -17,6 +15,9 @@ from aiohttp import (
     ClientTimeout,
     TCPConnector,
 )
+from web3 import AsyncHTTPProvider
+from web3.exceptions import BadResponseFormat, Web3Exception
+from web3.types import RPCEndpoint, RPCResponse
 
 from efedllm.chain import answers
 from efedllm.chain.answers import Block, Log, Mined, Transaction
@@ -53,6 +54,37 @@ class _Refused(ChainError):
         self.code = code
 
 
+class Provider(AsyncHTTPProvider):
+    """Reads JSON strictly: a deep answer must not end the process. Has an HTTP session of its own: web3 guards the one
+    that it shares with a lock which a question keeps that is given up at the wrong moment, and then nobody is answered.
+    """
+
+    def __init__(self, url: str, timeout: ClientTimeout) -> None:
+        # Without web3's own retries and formatters nothing happens behind our back.
+        super().__init__(url, exception_retry_configuration=None)
+        self._timeout = timeout
+        self._http: ClientSession | None = None
+
+    async def disconnect(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+    async def _make_request(self, method: RPCEndpoint, request_data: bytes) -> bytes:
+        if self._http is None:
+            # A connection each: one that the endpoint ends while it is idle would look like a lost answer.
+            self._http = ClientSession(connector=TCPConnector(force_close=True), timeout=self._timeout)
+        headers = self.get_request_headers()
+        async with self._http.post(str(self.endpoint_uri), data=request_data, headers=headers) as answer:
+            answer.raise_for_status()
+            return await answer.read()
+
+    @staticmethod
+    def decode_rpc_response(raw_response: bytes) -> RPCResponse:
+        """Raises ValueError."""
+        return cast(RPCResponse, parse_json(raw_response))
+
+
 class Rpc:
     """One endpoint over HTTP. Every method raises ChainUnreachable when there is no usable answer, ChainError for a
     refusal, WrongChain once another chain answers than the one to `expect`.
@@ -63,9 +95,7 @@ class Rpc:
 
     def __init__(self, url: str = DEFAULT_RPC, timeout_seconds: float = 20) -> None:
         self.url = url
-        self._timeout = ClientTimeout(total=timeout_seconds)
-        self._http: ClientSession | None = None
-        self._numbers = count(1)
+        self._provider = Provider(url, ClientTimeout(total=timeout_seconds))
         self._expected: Identity | None = None
         self._checked = 0.0
 
@@ -78,9 +108,7 @@ class Rpc:
         await self.close()
 
     async def close(self) -> None:
-        if self._http is not None:
-            await self._http.close()
-            self._http = None
+        await self._provider.disconnect()
 
     # which chain
 
@@ -245,7 +273,7 @@ class Rpc:
     async def _post(self, method: str, parameters: list[Any], pauses: Sequence[float]) -> object:
         for pause in (*pauses, None):
             try:
-                return await self._post_once(method, parameters)
+                return await self._provider.make_request(cast(RPCEndpoint, method), parameters)
             except TimeoutError as error:
                 raise ChainSlow(self.url, "no answer in time") from error
             except (ClientError, OSError) as error:
@@ -254,19 +282,9 @@ class Rpc:
                 if pause is None or not is_worth_it:
                     raise ChainUnreachable(self.url, str(error) or type(error).__name__) from error
                 await asyncio.sleep(pause)
-            except ValueError as error:
+            except (BadResponseFormat, Web3Exception, ValueError) as error:
                 raise ChainUnreachable(self.url, "it does not speak JSON-RPC") from error
         raise AssertionError("the last attempt returns or raises")
-
-    async def _post_once(self, method: str, parameters: list[Any]) -> object:
-        if self._http is None:
-            # A connection each: one that the endpoint ends while it is idle would look like a lost answer.
-            self._http = ClientSession(connector=TCPConnector(force_close=True), timeout=self._timeout)
-        question = {"jsonrpc": "2.0", "id": next(self._numbers), "method": method, "params": parameters}
-        headers = {"Content-Type": "application/json"}
-        async with self._http.post(self.url, data=json.dumps(question), headers=headers) as answer:
-            answer.raise_for_status()
-            return parse_json(await answer.read())
 
     def _refusal(self, error: object) -> ChainError:
         """The node's own words without the envelope, or a contract's explained."""

@@ -149,7 +149,7 @@ DEEP = "[" * 100_000
 def test_deep_json_ends_no_process() -> None:
     """A library raises Python's recursion limit so far that the stack ends first: the kernel would end the program."""
     code = (
-        "import eth_account\nfrom efedllm.chain.deployment import Deployment\n"
+        "import web3\nfrom efedllm.chain.deployment import Deployment\n"
         "from efedllm.model.format import parse_manifest\n"
         "from efedllm.errors import EfedllmError\n"
         "for read in (lambda t: Deployment.from_json(t, 'x'), parse_manifest):\n"

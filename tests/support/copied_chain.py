@@ -170,7 +170,7 @@ def _signature_of(contract: str, event: str) -> Signature:
 
 
 def _typed(log: dict[str, Any]) -> dict[str, Any]:
-    """A log as `answers.log` reads it."""
+    """A log as web3 would hand it over."""
     return {
         "address": to_checksum_address(log["address"]),
         "topics": [bytes.fromhex(topic[2:]) for topic in log["topics"]],

@@ -1,4 +1,4 @@
-"""The environment of Slither. It wants other versions of what the project has, so it cannot live in .venv."""
+"""The environment of Slither. It wants an older web3 than the project has, so it cannot live in .venv."""
 
 from __future__ import annotations
 
