@@ -183,10 +183,8 @@ class Market:
 
     async def claim(self, *names: str) -> None:
         """Every one of these workers brings its vouchers to the chain."""
-        for name in names:
-            await asyncio.to_thread(
-                self.network.processes.run, "claim", "--key", "cold", "--data-dir", self.network.data_dir(name)
-            )
+        run, command = self.network.processes.run, ("claim", "--key", "cold", "--data-dir")
+        await asyncio.gather(*(asyncio.to_thread(run, *command, self.network.data_dir(name)) for name in names))
 
     async def until(self, chain: Chain, time_seconds: int) -> None:
         """Until the chain's clock has reached that time."""
