@@ -145,7 +145,7 @@ async def _take_key(sender: Sender) -> asyncio.Task[bool]:
 async def _listen(
     options: Options, stop_ids: Sequence[int], context: Context, sessions: Sessions, stack: AsyncExitStack
 ) -> int:
-    """Open the port until `stack` ends; returns its number."""
+    """Open the port until `stack` ends; returns its number. Raises StartError."""
     from efedllm.model.tokenizer_files import read_tokenizer_files
 
     files = {name: bytes(data) for name, data in read_tokenizer_files(options.model).items()}
@@ -153,7 +153,13 @@ async def _listen(
     runner = web.AppRunner(application(context, sessions, tokenizer), access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, options.host, options.port).start()
+    try:
+        await web.TCPSite(runner, options.host, options.port).start()
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StartError(
+            f"cannot listen on port {options.port} of {options.host}: {reason}; pass another --host or --port"
+        ) from error
     port: int = runner.addresses[0][1]
     return port
 
