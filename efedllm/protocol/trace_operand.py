@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from efedllm.protocol.merkle import LEAF_BYTES
+from efedllm.protocol.model_spec import ModelSpec
 from efedllm.protocol.objects import Sampling
-from efedllm.protocol.trace import Place, Shape
+from efedllm.protocol.trace import Place
 
 TOP_P_OFF = 65536
 GAIN_LEAF = LEAF_BYTES // 2
@@ -103,9 +104,9 @@ def sigmoid_leaf(x: int) -> int | None:
     return (abs(x) >> 11) // TABLE_LEAF if abs(x) < SIGMOID_END else None
 
 
-def has_top_k(shape: Shape, sampling: Sampling) -> bool:
+def has_top_k(model: ModelSpec, sampling: Sampling) -> bool:
     """Whether the top-k cut is on."""
-    return sampling.temperature != 0 and 0 < sampling.topK < shape.model.vocab
+    return sampling.temperature != 0 and 0 < sampling.topK < model.vocab
 
 
 def has_top_p(sampling: Sampling) -> bool:
