@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
+from efedllm.protocol.committed import CommittedRows, CommittedTokens
 from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.merkle import HASH_BYTES, LEAF_BYTES, depth_of, node_hash
 from efedllm.protocol.trace import REVEAL_LEVELS, Node, Place, Shape, zero_root
@@ -63,8 +64,12 @@ class TreeSource(Protocol):
     def node(self, node: Node) -> bytes:
         """Hash of a node, also where nothing but padding is."""
 
-    def leaf(self, node: Node) -> bytes:
-        """Bytes of the leaf that a node is."""
+
+class BodySource(TreeSource, Protocol):
+    """A trace."""
+
+    def leaf(self, place: Place) -> bytes:
+        """Bytes of a leaf."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ class Descent:
             return Node(depth - spot.height, spot.path)
         word = self.word(spot)
         below = depth_of(self.row_leaves(spot.side, word)) - spot.height
-        return Node(depth + below, word << below | self._in_row(spot))
+        return Node(depth + below, word << below | self.leaf_number(spot))
 
     def is_row_root(self, spot: Spot) -> bool:
         """Whether the spot is a word below which a row lies; the descent goes on there as `enter` says."""
@@ -155,7 +160,7 @@ class Descent:
     def is_empty(self, spot: Spot) -> bool:
         """Whether nothing can be there: its hash is `zero_root(height)`, or the worker has lost."""
         if spot.in_row:
-            return self._in_row(spot) << spot.height >= self.row_leaves(spot.side, self.word(spot))
+            return self.leaf_number(spot) << spot.height >= self.row_leaves(spot.side, self.word(spot))
         if spot.side is Side.BODY:
             return self.shape.is_padding(self.node(spot))
         return self.word(spot) >= self.words(spot.side)
@@ -175,7 +180,7 @@ class Descent:
         levels = min(REVEAL_LEVELS, spot.height)
         if not 0 <= digit < 1 << levels:
             raise ProtocolError(f"{1 << levels} nodes are revealed there, and none has number {digit}")
-        word, at = (self.word(spot), self._in_row(spot)) if spot.in_row else (0, spot.path)
+        word, at = (self.word(spot), self.leaf_number(spot)) if spot.in_row else (0, spot.path)
         at = at << levels | digit
         path = word << ROW_PATH_BITS | at if spot.in_row else at
         return Spot(spot.side, spot.height - levels, path, spot.in_row)
@@ -195,7 +200,7 @@ class Descent:
         found = self.shape.find_row(self.word(spot)) if spot.side is Side.BODY else None
         if found is None or not spot.in_row or spot.height or self.is_empty(spot):
             raise ProtocolError("the descent has not arrived at a leaf of the trace")
-        return Place(*found, self._in_row(spot))
+        return Place(*found, self.leaf_number(spot))
 
     def leaf_bytes(self, spot: Spot) -> int:
         """Length that the leaf at a spot has."""
@@ -204,9 +209,10 @@ class Descent:
             return self.shape.leaf_bytes(segment, tensor, leaf)
         if not spot.in_row:
             return TOKEN_BYTES
-        return min(LEAF_BYTES, 4 * self.shape.model.hidden - LEAF_BYTES * self._in_row(spot))
+        return min(LEAF_BYTES, 4 * self.shape.model.hidden - LEAF_BYTES * self.leaf_number(spot))
 
-    def _in_row(self, spot: Spot) -> int:
+    def leaf_number(self, spot: Spot) -> int:
+        """Number of a spot in a row among those of its height."""
         return spot.path & ((1 << ROW_PATH_BITS) - 1)
 
     # ── how long ────────────────────────────────────────────────────────────
@@ -231,6 +237,15 @@ def reveal(descent: Descent, spot: Spot, source: TreeSource) -> tuple[bytes, ...
     """The worker's answer in phase REVEAL: the nodes below a spot, from left to right."""
     levels = min(REVEAL_LEVELS, spot.height)
     return tuple(source.node(descent.node(descent.child(spot, digit))) for digit in range(1 << levels))
+
+
+def leaf(descent: Descent, spot: Spot, source: BodySource | CommittedTokens | CommittedRows) -> bytes:
+    """The worker's answer in phase LEAF: the bytes that the game's node is the hash of."""
+    if isinstance(source, CommittedTokens):
+        return source.tokens[descent.word(spot)].to_bytes(TOKEN_BYTES, "little")
+    if isinstance(source, CommittedRows):
+        return source.open_leaf(descent.word(spot), descent.leaf_number(spot)).data
+    return source.leaf(descent.place(spot))
 
 
 def pick(descent: Descent, spot: Spot, node: bytes, revealed: Sequence[bytes], own: TreeSource) -> Pick | None:
