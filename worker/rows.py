@@ -40,6 +40,15 @@ class RowFiles:
         except OSError as error:
             raise _refused("read", path, error) from error
 
+    def remove(self, request_id: bytes) -> None:
+        """Harmless where there is no file. Gone for good when this returns, also after a loss of power."""
+        path = self._path(request_id)
+        try:
+            path.unlink(missing_ok=True)
+            files.sync_folder(self._folder)
+        except OSError as error:
+            raise _refused("delete", path, error) from error
+
     def _path(self, request_id: bytes) -> Path:
         return self._folder / f"{request_id.hex()}.bin"
 
