@@ -13,7 +13,7 @@ from efedllm.protocol.values import ZERO_HASH
 
 
 class TokenStatement(IntEnum):
-    """`IStatementJudge.TokenStatement`: two signed statements about a token that differ, or a token that must not be."""
+    """As in the contract: two signed statements about a token that differ, or a token that must not be."""
 
     PROMPT = 0
     INPUT = 1
