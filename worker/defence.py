@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from efedllm.protocol.committed import CommittedRows, CommittedTokens
-from efedllm.protocol.descent import BodySource, Descent, Phase, Side, leaf, reveal
-from efedllm.protocol.game import CHALLENGER_MOVES, OVER, TOKENS_PER_CHUNK, WORKER_MOVES, Game, Paper
+from efedllm.protocol.descent import BodySource, Descent, Spot, leaf, reveal
+from efedllm.protocol.game import CHALLENGER_MOVES, OVER, TOKENS_PER_CHUNK, WORKER_MOVES, Game, Paper, Phase, Side
 from efedllm.protocol.hash_tree import HashTree, siblings
 from efedllm.protocol.merkle import depth_of, token_leaf
 from efedllm.protocol.objects import Receipt
@@ -141,10 +141,10 @@ def show(game: Game, exhibit: Exhibit) -> Move:
             f"the trace posted has the root 0x{game.body_root.hex()}, computing it again gives"
             f" 0x{exhibit.body_root.hex()}"
         )
-    source = exhibit.sources[game.side]
+    source, spot = exhibit.sources[game.side], Spot(game.side, game.height, game.path, game.in_row)
     if game.phase is Phase.REVEAL:
-        return Reveal(reveal(exhibit.descent, game.spot, source))
-    return RevealLeaf(leaf(exhibit.descent, game.spot, source))
+        return Reveal(reveal(exhibit.descent, spot, source))
+    return RevealLeaf(leaf(exhibit.descent, spot, source))
 
 
 def answer(receipt: Receipt, chunk: int, tokens: Sequence[int]) -> Move:

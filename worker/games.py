@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from efedllm.chain.event_reader import Cursor, Page
 from efedllm.chain.follower import KEPT_CURSORS, handle
 from efedllm.chain.game_events import Demanded, Ended, Opened, Proven
-from efedllm.protocol.descent import Phase
+from efedllm.protocol.game import Phase
 from efedllm.storage.database import Database
 
 
