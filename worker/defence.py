@@ -4,19 +4,24 @@ Nothing here remembers anything, so whoever performs a decision reads the game a
 between any two moves changes nothing. Times are unix seconds.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
-from efedllm.protocol.committed import CommittedRows, CommittedTokens
-from efedllm.protocol.descent import BodySource, Descent, Spot, leaf, reveal
+from efedllm.protocol.descent import Descent, Spot, TreeSource, reveal
 from efedllm.protocol.game import CHALLENGER_MOVES, OVER, TOKENS_PER_CHUNK, WORKER_MOVES, Game, Paper, Phase, Side
 from efedllm.protocol.hash_tree import HashTree, siblings
 from efedllm.protocol.merkle import depth_of, token_leaf
 from efedllm.protocol.objects import Receipt
 from efedllm.protocol.trace import Node
 
-Source = BodySource | CommittedTokens | CommittedRows
+
+class Source(TreeSource, Protocol):
+    """One side of a game: a trace, or what entered or left the shard."""
+
+    def leaf(self, node: Node) -> bytes:
+        """Bytes of the leaf that a node is."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,8 @@ Move = PostTrace | Reveal | RevealLeaf | AnswerDemand | Concede
 
 @dataclass(frozen=True)
 class Exhibit:
-    """All that games about one receipt may ask for: its computation, from what was kept of its inputs."""
+    """All that games about one receipt may ask for: its computation, from what was kept of its inputs. `close` lets go
+    of what it takes on disk."""
 
     paper: Paper
     descent: Descent
@@ -115,6 +121,7 @@ class Exhibit:
     body_root: bytes
     input_root: bytes
     output_root: bytes
+    close: Callable[[], None] = lambda: None
 
     @property
     def objection(self) -> str | None:
@@ -144,7 +151,7 @@ def show(game: Game, exhibit: Exhibit) -> Move:
     source, spot = exhibit.sources[game.side], Spot(game.side, game.height, game.path, game.in_row)
     if game.phase is Phase.REVEAL:
         return Reveal(reveal(exhibit.descent, spot, source))
-    return RevealLeaf(leaf(exhibit.descent, spot, source))
+    return RevealLeaf(source.leaf(exhibit.descent.node(spot)))
 
 
 def answer(receipt: Receipt, chunk: int, tokens: Sequence[int]) -> Move:

@@ -49,9 +49,9 @@ def may_go(windows: Windows, matter: Matter, now: int) -> bool:
     return until is not None and now > until
 
 
-def may_settle(windows: Windows, expiry: int, now: int) -> bool:
-    """Whether it is worth asking the chain: nothing goes before this anyway."""
-    return now > expiry + windows.force_grace + windows.challenge_window + windows.margin
+def waits_until(windows: Windows, now: int) -> int:
+    """Requests whose expiry is not before this have to be kept anyway, so nobody needs to look at them."""
+    return now - windows.force_grace - windows.challenge_window - windows.margin
 
 
 def is_settled(last_is_paid: bool, reach: int, claimed: int, is_past: bool) -> bool:

@@ -4,11 +4,15 @@ A file is deleted in three steps: the database says that it goes, the file is de
 gone. Killed in between, the next start deletes it; never is a file missing that the database counts on.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import msgpack
 
-from efedllm.protocol.objects import Request
+from efedllm.protocol.frames import unpack_tokens
+from efedllm.protocol.game import Paper
+from efedllm.protocol.objects import Receipt, Request
 from efedllm.storage.database import Database
 
 from .rows import RowFiles
@@ -30,11 +34,40 @@ class Ended:
     reach: int
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a receipt of this worker was computed from. tokens: prompt and answer, as far as the receipt goes;
+    row_bytes: how many bytes of rows are kept; read: `size` of them from byte `first` on."""
+
+    paper: Paper
+    tokens: tuple[int, ...]
+    row_bytes: int
+    read: Callable[[int, int], bytes]
+
+
 class Kept:
     """Works on the worker's database and its row files. Raises StoreError when the disk refuses."""
 
     def __init__(self, db: Database, rows: RowFiles) -> None:
         self._db, self._rows = db, rows
+
+    def inputs(self, digest: bytes) -> Inputs | None:
+        """None for a receipt that is not known here."""
+        row = self._db.row(
+            "SELECT request, receipt, receipts.signature, prompt, generated, row_bytes, requests.id FROM receipts "
+            "JOIN requests ON requests.id = receipts.request_id WHERE digest = ?",
+            (digest,),
+        )
+        if row is None:
+            return None
+        request, receipt = Request.from_wire(msgpack.unpackb(row[0])), Receipt.from_wire(msgpack.unpackb(row[1]))
+        tokens = unpack_tokens(row[3]) + unpack_tokens(row[4])
+        return Inputs(
+            Paper(request, receipt, row[2]),
+            tuple(tokens[: receipt.promptCount + receipt.generated]),
+            self._rows.size(row[6]) if row[5] is None else row[5],
+            partial(self._rows.part, row[6]),
+        )
 
     def ended(self, before: int, after: bytes = b"", limit: int = 256) -> list[Ended]:
         """Requests that expired before then, have ended and are kept: those with the lowest ids above `after`."""
