@@ -6,15 +6,42 @@ own trees lie below them. All of it follows from counts; hashes come from a `Tre
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-from efedllm.protocol.committed import CommittedRows, CommittedTokens
 from efedllm.protocol.errors import ProtocolError
-from efedllm.protocol.game import ROW_SHIFT, Phase, Side
 from efedllm.protocol.merkle import HASH_BYTES, LEAF_BYTES, depth_of, node_hash
 from efedllm.protocol.trace import REVEAL_LEVELS, Node, Place, Shape, zero_root
 
+ROW_PATH_BITS = 24
+"""In a row, a game's path is the row's number in the tree above, and in these bits the node's number in the row."""
 TOKEN_BYTES = 4
+
+
+class Side(IntEnum):
+    """`IDisputeGame.Side`: which of the three trees of the game root the worker is led down."""
+
+    NONE = 0
+    INPUT = 1
+    BODY = 2
+    OUTPUT = 3
+
+
+class Phase(IntEnum):
+    """`IDisputeGame.Phase`: whose turn it is, and for what."""
+
+    NONE = 0
+    TRACE = 1
+    SIDE = 2
+    REVEAL = 3
+    PICK = 4
+    LEAF = 5
+    PROOF = 6
+    LOST = 7
+    DEMAND = 8
+    ANSWERED = 9
+    WORKER_WON = 10
+    CHALLENGER_WON = 11
 
 
 class Spot(NamedTuple):
@@ -36,12 +63,8 @@ class TreeSource(Protocol):
     def node(self, node: Node) -> bytes:
         """Hash of a node, also where nothing but padding is."""
 
-
-class BodySource(TreeSource, Protocol):
-    """A trace."""
-
-    def leaf(self, place: Place) -> bytes:
-        """Bytes of a leaf."""
+    def leaf(self, node: Node) -> bytes:
+        """Bytes of the leaf that a node is."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +137,7 @@ class Descent:
 
     def word(self, spot: Spot) -> int:
         """Number of the word that a spot is at, or in the row of."""
-        return spot.path >> ROW_SHIFT if spot.in_row else spot.path << spot.height
+        return spot.path >> ROW_PATH_BITS if spot.in_row else spot.path << spot.height
 
     def node(self, spot: Spot) -> Node:
         """The spot's node, numbered as in `TreeSource`."""
@@ -154,13 +177,13 @@ class Descent:
             raise ProtocolError(f"{1 << levels} nodes are revealed there, and none has number {digit}")
         word, at = (self.word(spot), self.leaf_number(spot)) if spot.in_row else (0, spot.path)
         at = at << levels | digit
-        path = word << ROW_SHIFT | at if spot.in_row else at
+        path = word << ROW_PATH_BITS | at if spot.in_row else at
         return Spot(spot.side, spot.height - levels, path, spot.in_row)
 
     def enter(self, spot: Spot) -> Spot:
         """The same node as the root of its row's tree."""
         word = self.word(spot)
-        return Spot(spot.side, depth_of(self.row_leaves(spot.side, word)), word << ROW_SHIFT, True)
+        return Spot(spot.side, depth_of(self.row_leaves(spot.side, word)), word << ROW_PATH_BITS, True)
 
     def after(self, spot: Spot, pick: Pick) -> Spot:
         """Where a descent is after a pick."""
@@ -185,7 +208,7 @@ class Descent:
 
     def leaf_number(self, spot: Spot) -> int:
         """Number of a spot in a row among those of its height."""
-        return spot.path & ((1 << ROW_SHIFT) - 1)
+        return spot.path & ((1 << ROW_PATH_BITS) - 1)
 
     # ── how long ────────────────────────────────────────────────────────────
 
@@ -211,13 +234,9 @@ def reveal(descent: Descent, spot: Spot, source: TreeSource) -> tuple[bytes, ...
     return tuple(source.node(descent.node(descent.child(spot, digit))) for digit in range(1 << levels))
 
 
-def leaf(descent: Descent, spot: Spot, source: BodySource | CommittedTokens | CommittedRows) -> bytes:
+def leaf(descent: Descent, spot: Spot, source: TreeSource) -> bytes:
     """The worker's answer in phase LEAF: the bytes that the game's node is the hash of."""
-    if isinstance(source, CommittedTokens):
-        return source.tokens[descent.word(spot)].to_bytes(TOKEN_BYTES, "little")
-    if isinstance(source, CommittedRows):
-        return source.open_leaf(descent.word(spot), descent.leaf_number(spot)).data
-    return source.leaf(descent.place(spot))
+    return source.leaf(descent.node(spot))
 
 
 def pick(descent: Descent, spot: Spot, node: bytes, revealed: Sequence[bytes], own: TreeSource) -> Pick | None:

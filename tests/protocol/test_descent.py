@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efedllm.protocol.committed import CommittedRows, CommittedTokens
-from efedllm.protocol.descent import Descent, Spot, leaf, pick, reveal
+from efedllm.protocol.descent import Descent, Phase, Side, Spot, leaf, pick, reveal
 from efedllm.protocol.errors import ProtocolError
-from efedllm.protocol.game import Phase, Side
 from efedllm.protocol.merkle import EMPTY
 from efedllm.protocol.trace import Node, Place, Shape, zero_root
 from tests.support.descents import MadeUp, play
@@ -174,4 +173,4 @@ def test_leaves_that_the_worker_reveals() -> None:
     body = MadeUp(inner, Side.BODY)
     place = Place(0, 27, 3, 1)
     slot = inner.shape.row_node(0, 27, 3).path
-    assert leaf(inner, Spot(Side.BODY, 0, slot << 24 | 1, True), body) == body.leaf(place)
+    assert leaf(inner, Spot(Side.BODY, 0, slot << 24 | 1, True), body) == body.leaf(inner.shape.leaf_node(place))
