@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from efedllm.chain.abi import build
 from efedllm.chain.binding import Call, Contract
 from efedllm.chain.rpc import BlockId
-from efedllm.protocol.descent import Side
-from efedllm.protocol.game import Game, Paper, TokenFault
+from efedllm.protocol.game import Game, Paper, Side, TokenFault
 from efedllm.protocol.objects import Receipt
 
 EMPTY_WORD = bytes(32)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from efedllm.chain.origin import Event
-from efedllm.protocol.descent import Phase, Side
+from efedllm.protocol.game import Phase, Side
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,41 @@
-"""A game as the contract has it (`IDisputeGame.Game`), and the paper that is shown to it."""
+"""A game as the contract has it: `IDisputeGame.Game` with its phases and sides, and what is shown to it."""
 
 from dataclasses import dataclass
 from enum import IntEnum
 
-from efedllm.protocol.descent import Phase, Side, Spot
 from efedllm.protocol.objects import Receipt, Request
 
 TOKENS_PER_CHUNK = 1024
 """Token ids that one demand asks for."""
+ROW_SHIFT = 24
+"""In a row, `Game.path` is `slot << ROW_SHIFT` and the number of the node in the row's tree."""
+
+
+class Side(IntEnum):
+    """Which of the three trees of the game root the worker is led down."""
+
+    NONE = 0
+    INPUT = 1
+    BODY = 2
+    OUTPUT = 3
+
+
+class Phase(IntEnum):
+    """Whose turn it is, and for what."""
+
+    NONE = 0
+    TRACE = 1
+    SIDE = 2
+    REVEAL = 3
+    PICK = 4
+    LEAF = 5
+    PROOF = 6
+    LOST = 7
+    DEMAND = 8
+    ANSWERED = 9
+    WORKER_WON = 10
+    CHALLENGER_WON = 11
+
 
 WORKER_MOVES = frozenset({Phase.TRACE, Phase.REVEAL, Phase.LEAF, Phase.DEMAND})
 CHALLENGER_MOVES = frozenset({Phase.SIDE, Phase.PICK, Phase.PROOF})
@@ -44,11 +72,6 @@ class Game:
     in_row: bool
     path: int
     chunk: int
-
-    @property
-    def spot(self) -> Spot:
-        """Where its descent is."""
-        return Spot(self.side, self.height, self.path, self.in_row)
 
 
 @dataclass(frozen=True)
