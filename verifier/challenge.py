@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from efedllm.chain.dispute_game import Fault
-from efedllm.protocol.descent import Phase
-from efedllm.protocol.game import OVER, WORKER_MOVES, Game
+from efedllm.protocol.game import OVER, WORKER_MOVES, Game, Phase
 
 from .remedy import Demand, PlayGame, Remedy
 

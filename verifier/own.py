@@ -8,9 +8,9 @@ from efedllm.chain.dispute_game import Opening, TokenProof
 from efedllm.model.trace import Trace
 from efedllm.model.trace_openings import TraceOpenings
 from efedllm.protocol.committed import CommittedRows, CommittedTokens
-from efedllm.protocol.descent import Descent, Pick, Side, Spot, TreeSource, pick
+from efedllm.protocol.descent import Descent, Pick, Spot, TreeSource, pick, spot_of
 from efedllm.protocol.errors import ProtocolError
-from efedllm.protocol.game import Game, TokenFault
+from efedllm.protocol.game import Game, Side, TokenFault
 from efedllm.protocol.hash_tree import siblings
 from efedllm.protocol.merkle import prove, token_leaf, tree_root
 from efedllm.protocol.objects import Receipt
@@ -95,7 +95,7 @@ class Own:
 
     def pick(self, game: Game, history: History) -> Pick:
         """The first difference among the children that the worker revealed. Raises NothingToShow, ProtocolError."""
-        spot = game.spot
+        spot = spot_of(game)
         revealed = history.revealed_at(spot) if spot.height else ()
         picked = pick(self.descent, spot, game.node, revealed, self.tree(game.side))
         if picked is None:
@@ -106,7 +106,7 @@ class Own:
 
     def prove(self, game: Game, history: History) -> Proof:
         """What ends a game won. Raises NothingToShow where nothing can be proven."""
-        spot = game.spot
+        spot = spot_of(game)
         match game.side:
             case Side.BODY:
                 return self._prove_step(spot, history)

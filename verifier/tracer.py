@@ -40,8 +40,10 @@ class Tracer:
             self._kept.popitem()[1].close()
 
     def own(self, digest: bytes, paper: Paper, record: Record) -> Own:
-        """The computation behind the receipt with this digest. record: opens the receipt's token root; its rows are used
-        where they open its input root, else those that the verifier's own model gives from the tokens.
+        """The computation behind the receipt with this digest.
+
+        record: opens the receipt's token root; its rows are used where they open its input root, else those that the
+        verifier's own model gives from the tokens.
 
         Raises ModelError, NumericsError, ProtocolError.
         """

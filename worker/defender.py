@@ -35,9 +35,9 @@ from .defence import (
     due,
     next_time,
 )
+from .dispute_news import announce
 from .errors import StoreError
 from .exhibits import Exhibits, Order
-from .dispute_news import announce
 from .games import GameLedger
 from .kept import Inputs
 from .notices import Notices

@@ -6,42 +6,14 @@ own trees lie below them. All of it follows from counts; hashes come from a `Tre
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from efedllm.protocol.errors import ProtocolError
+from efedllm.protocol.game import ROW_SHIFT, Game, Phase, Side
 from efedllm.protocol.merkle import HASH_BYTES, LEAF_BYTES, depth_of, node_hash
 from efedllm.protocol.trace import REVEAL_LEVELS, Node, Place, Shape, zero_root
 
-ROW_PATH_BITS = 24
-"""In a row, a game's path is the row's number in the tree above, and in these bits the node's number in the row."""
 TOKEN_BYTES = 4
-
-
-class Side(IntEnum):
-    """`IDisputeGame.Side`: which of the three trees of the game root the worker is led down."""
-
-    NONE = 0
-    INPUT = 1
-    BODY = 2
-    OUTPUT = 3
-
-
-class Phase(IntEnum):
-    """`IDisputeGame.Phase`: whose turn it is, and for what."""
-
-    NONE = 0
-    TRACE = 1
-    SIDE = 2
-    REVEAL = 3
-    PICK = 4
-    LEAF = 5
-    PROOF = 6
-    LOST = 7
-    DEMAND = 8
-    ANSWERED = 9
-    WORKER_WON = 10
-    CHALLENGER_WON = 11
 
 
 class Spot(NamedTuple):
@@ -137,7 +109,7 @@ class Descent:
 
     def word(self, spot: Spot) -> int:
         """Number of the word that a spot is at, or in the row of."""
-        return spot.path >> ROW_PATH_BITS if spot.in_row else spot.path << spot.height
+        return spot.path >> ROW_SHIFT if spot.in_row else spot.path << spot.height
 
     def node(self, spot: Spot) -> Node:
         """The spot's node, numbered as in `TreeSource`."""
@@ -177,13 +149,13 @@ class Descent:
             raise ProtocolError(f"{1 << levels} nodes are revealed there, and none has number {digit}")
         word, at = (self.word(spot), self.leaf_number(spot)) if spot.in_row else (0, spot.path)
         at = at << levels | digit
-        path = word << ROW_PATH_BITS | at if spot.in_row else at
+        path = word << ROW_SHIFT | at if spot.in_row else at
         return Spot(spot.side, spot.height - levels, path, spot.in_row)
 
     def enter(self, spot: Spot) -> Spot:
         """The same node as the root of its row's tree."""
         word = self.word(spot)
-        return Spot(spot.side, depth_of(self.row_leaves(spot.side, word)), word << ROW_PATH_BITS, True)
+        return Spot(spot.side, depth_of(self.row_leaves(spot.side, word)), word << ROW_SHIFT, True)
 
     def after(self, spot: Spot, pick: Pick) -> Spot:
         """Where a descent is after a pick."""
@@ -208,7 +180,7 @@ class Descent:
 
     def leaf_number(self, spot: Spot) -> int:
         """Number of a spot in a row among those of its height."""
-        return spot.path & ((1 << ROW_PATH_BITS) - 1)
+        return spot.path & ((1 << ROW_SHIFT) - 1)
 
     # ── how long ────────────────────────────────────────────────────────────
 
@@ -271,3 +243,8 @@ def _levels(revealed: Sequence[bytes], levels: int) -> list[list[bytes]]:
         below = tree[-1]
         tree.append([node_hash(below[at], below[at + 1]) for at in range(0, len(below), 2)])
     return tree
+
+
+def spot_of(game: Game) -> Spot:
+    """Where the contract says that a descent is."""
+    return Spot(game.side, game.height, game.path, game.in_row)

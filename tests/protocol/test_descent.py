@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efedllm.protocol.committed import CommittedRows, CommittedTokens
-from efedllm.protocol.descent import Descent, Phase, Side, Spot, leaf, pick, reveal
+from efedllm.protocol.descent import Descent, Spot, leaf, pick, reveal
 from efedllm.protocol.errors import ProtocolError
+from efedllm.protocol.game import Phase, Side
 from efedllm.protocol.merkle import EMPTY
 from efedllm.protocol.trace import Node, Place, Shape, zero_root
 from tests.support.descents import MadeUp, play

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from efedllm.protocol.descent import Descent, Phase, Pick, Side, Spot, pick, reveal
+from efedllm.protocol.descent import Descent, Pick, Spot, pick, reveal
+from efedllm.protocol.game import Phase, Side
 from efedllm.protocol.merkle import depth_of, leaf_hash, node_hash
 from efedllm.protocol.trace import Node, zero_root
 
