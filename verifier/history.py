@@ -7,7 +7,6 @@ from efedllm.chain.game_events import Answered, LeafRevealed, Picked, Revealed, 
 from efedllm.chain.origin import Event
 from efedllm.protocol.descent import Descent, Spot, TreeSource
 from efedllm.protocol.errors import ProtocolError
-from efedllm.protocol.game import Game
 from efedllm.protocol.partial_tree import PartialTree
 
 
@@ -59,8 +58,3 @@ def fold(descent: Descent, events: Sequence[Event]) -> History:
             case Answered():
                 tokens = event.tokens
     return History(root, tuple(rounds), leaf, tokens)
-
-
-def spot_of(game: Game) -> Spot:
-    """Where the contract says that the descent is."""
-    return Spot(game.side, game.height, game.path, game.in_row)

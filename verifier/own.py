@@ -8,7 +8,7 @@ from efedllm.chain.dispute_game import Opening, TokenProof
 from efedllm.model.trace import Trace
 from efedllm.model.trace_openings import TraceOpenings
 from efedllm.protocol.committed import CommittedRows, CommittedTokens
-from efedllm.protocol.descent import Descent, Pick, Spot, TreeSource, pick
+from efedllm.protocol.descent import Descent, Pick, Spot, TreeSource, pick, spot_of
 from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.game import Game, Side, TokenFault
 from efedllm.protocol.hash_tree import siblings
@@ -18,7 +18,7 @@ from efedllm.protocol.trace import Step
 from efedllm.protocol.trace_elements import first_difference, unpack
 from efedllm.protocol.trace_tensors import Exit, Kind, Layer
 
-from .history import History, spot_of
+from .history import History
 
 INPUT_TOKEN_BYTES = 4
 
@@ -78,28 +78,26 @@ class Own:
             return Side.OUTPUT
         if body_root != self._trace.body_root:
             return Side.BODY
-        if self.tree(Side.OUTPUT).root != self.receipt.outputRoot:
+        if self._output.root != self.receipt.outputRoot:
             return Side.OUTPUT
         raise NothingToShow("input, body and output are those of the verifier's own trace")
 
-    def tree(self, side: Side) -> "Trace | CommittedTokens | CommittedRows":
+    def tree(self, side: Side) -> TreeSource:
         """What a side is held against."""
         match side:
             case Side.INPUT:
                 return self.inputs
             case Side.BODY:
                 return self._trace
-            case Side.OUTPUT if self.descent.is_last:
-                return self._due
             case Side.OUTPUT:
-                return self._trace.outputs()
+                return self._output
         raise ProtocolError("no side was chosen")
 
     def pick(self, game: Game, history: History) -> Pick:
         """The first difference among the children that the worker revealed. Raises NothingToShow, ProtocolError."""
         spot = spot_of(game)
         revealed = history.revealed_at(spot) if spot.height else ()
-        picked = pick(self.descent, spot, game.node, revealed, self._source(game.side))
+        picked = pick(self.descent, spot, game.node, revealed, self.tree(game.side))
         if picked is None:
             raise NothingToShow("all children are as in the verifier's own tree")
         return picked
@@ -123,11 +121,11 @@ class Own:
     def _prove_step(self, spot: Spot, history: History) -> StepProof:
         place, leaf = self.descent.place(spot), self._leaf(history)
         kind = self.descent.shape.find_leaf(place.segment, place.tensor, place.leaf)[1].kind
-        element = first_difference(kind, self._trace.leaf(place), leaf)
+        element = first_difference(kind, self._trace.leaf_at(place), leaf)
         if element is None:
             raise NothingToShow("the leaf is as in the verifier's own trace")
         revealed = history.partial(self.descent, self._trace)
-        found = TraceOpenings(self._trace, revealed).openings(Step(*place, element), leaf)
+        found = TraceOpenings(self._trace, revealed).openings(Step(*place, element))
         return StepProof(element, tuple(Opening(one.data, one.siblings) for one in found))
 
     def _prove_row(self, position: int) -> RowProof:
@@ -167,6 +165,9 @@ class Own:
         return [token_leaf(token) for token in self.tokens]
 
     @cached_property
+    def _output(self) -> CommittedRows | CommittedTokens:
+        return self._due() if self.descent.is_last else self._trace.outputs()
+
     def _due(self) -> CommittedTokens:
         """What a last shard has to give: the tokens it signed, or those that its trace samples where they differ."""
         signed = CommittedTokens(self.tokens[self._prompt :])
@@ -177,9 +178,6 @@ class Own:
 
     def _sample(self, row: int) -> bytes:
         return self._trace.row(self.descent.shape.segments - 1, Exit.SAMPLE, row)
-
-    def _source(self, side: Side) -> TreeSource:
-        return self.tree(side)
 
     def _leaf(self, history: History) -> bytes:
         if history.leaf is None:
