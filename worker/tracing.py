@@ -21,7 +21,7 @@ from .kept import Inputs
 
 
 class Tracer:
-    """`defender.Build` over a built model's folder, of whose layers one at a time is in memory. `scratch`: for temporary files.
+    """`defender.Build` over a built model's folder, of which one layer at a time is in memory. scratch: for its files.
 
     lie: what the trace is made to say instead of the truth; for tests.
     """
