@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import sha256
 
 from efedllm.protocol.merkle import LEAF_BYTES
+from efedllm.protocol.model_spec import ModelSpec
 from efedllm.protocol.objects import Sampling
-from efedllm.protocol.trace import Place, Shape
+from efedllm.protocol.trace import Place
 
 TOP_P_OFF = 65536
 GAIN_LEAF = LEAF_BYTES // 2
@@ -90,7 +92,7 @@ class Choice(Enum):
     TOKEN = "token"  # of the input, for the embedding's row
     EXP2 = "exp2"  # leaf of the exp2 table, `exp2_leaf`; None if none is read
     SIGMOID = "sigmoid"  # leaf of the sigmoid table, `sigmoid_leaf`; None if none is read
-    TILE = "tile"  # that the sample names, below `Shape.tiles`
+    TILE = "tile"  # of the sample, as it follows from the sums or maxima that are opened before it
 
 
 def exp2_leaf(distance: int) -> int | None:
@@ -103,9 +105,14 @@ def sigmoid_leaf(x: int) -> int | None:
     return (abs(x) >> 11) // TABLE_LEAF if abs(x) < SIGMOID_END else None
 
 
-def has_top_k(shape: Shape, sampling: Sampling) -> bool:
+def draw(seed: bytes, position: int, total: int) -> int:
+    """`r` of docs/numerics.md, below a positive total. position: absolute, of the new token."""
+    return int.from_bytes(sha256(seed + position.to_bytes(8, "big")).digest(), "big") * total >> 256
+
+
+def has_top_k(model: ModelSpec, sampling: Sampling) -> bool:
     """Whether the top-k cut is on."""
-    return sampling.temperature != 0 and 0 < sampling.topK < shape.model.vocab
+    return sampling.temperature != 0 and 0 < sampling.topK < model.vocab
 
 
 def has_top_p(sampling: Sampling) -> bool:

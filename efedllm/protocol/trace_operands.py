@@ -34,8 +34,8 @@ def _is_behind(shape: Shape, step: Step) -> bool:
 def operands(shape: Shape, sampling: Sampling, step: Step, choice: int | None = 0) -> tuple[Operand, ...]:
     """Operands of an element, in the order in which they are opened; none where the element is a constant.
 
-    choice: the number that `choice_of` asks for. Raises ProtocolError for a step that is not there, or a choice that
-    no element can name (a token or tile past the vocabulary; such an element is wrong by itself).
+    choice: the number that `choice_of` asks for. Raises ProtocolError for a step that is not there, and for a token or
+    tile past the vocabulary.
     """
     part, at = shape.find_element(step)
     sources = Sources(shape, step)
@@ -176,7 +176,7 @@ def _exit(
             sums = (*sources.leaves(Exit.SUMS, 0, 0, tiles), sources.leaf(Exit.SUMS, 1, 0))
             return *sums, *_kept_tile(sources, choice), *_cuts(sources, sampling)
         case _ if tensor in _COUNTS + _TOP_K:
-            return _cut_operands(sources, tensor, part, at) if has_top_k(sources.shape, sampling) else ()
+            return _cut_operands(sources, tensor, part, at) if has_top_k(sources.shape.model, sampling) else ()
         case _:
             return _cut_operands(sources, tensor, part, at, sampling) if has_top_p(sampling) else ()
 
@@ -188,7 +188,7 @@ def _kept_tile(sources: Sources, tile: int) -> tuple[Operand, ...]:
 
 def _cuts(sources: Sources, sampling: Sampling) -> tuple[Operand, ...]:
     """The last cut of top-k and of top-p, as far as they are on."""
-    top_k = (sources.leaf(Exit.TOP_K_2, 1, 0),) if has_top_k(sources.shape, sampling) else ()
+    top_k = (sources.leaf(Exit.TOP_K_2, 1, 0),) if has_top_k(sources.shape.model, sampling) else ()
     top_p = (sources.leaf(Exit.TOP_P_2, 1, 0),) if has_top_p(sampling) else ()
     return *top_k, *top_p
 
@@ -208,5 +208,5 @@ def _cut_operands(
     tile = at % tiles
     if sampling is None:
         return sources.leaf(Exit.DISTANCES, 0, tile * TILE), *before
-    top_k = (sources.leaf(Exit.TOP_K_2, 1, 0),) if has_top_k(sources.shape, sampling) else ()
+    top_k = (sources.leaf(Exit.TOP_K_2, 1, 0),) if has_top_k(sources.shape.model, sampling) else ()
     return *_kept_tile(sources, tile), *top_k, *before
