@@ -27,17 +27,26 @@ library LittleEndian {
 
     /// @param size bytes of the integer, at most 32
     function uintAt(uint256 place, uint256 size) internal pure returns (uint256 value) {
-        uint256 word;
-        assembly ("memory-safe") {
-            word := mload(place)
-        }
         // Neighbouring bytes exchange their places, then pairs of them, and so on: the whole word is reversed.
-        value = _swap(word, 8, 0x00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff);
-        value = _swap(value, 16, 0x0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff);
+        value = int32sAt(place);
         value = _swap(value, 32, 0x00000000ffffffff00000000ffffffff00000000ffffffff00000000ffffffff);
         value = _swap(value, 64, 0x0000000000000000ffffffffffffffff0000000000000000ffffffffffffffff);
         value = (value << 128) | (value >> 128);
         value &= (1 << (8 * size)) - 1;
+    }
+
+    /// @notice Sixteen int16 in one word, the first at its top.
+    function int16sAt(uint256 place) internal pure returns (uint256 lanes) {
+        assembly ("memory-safe") {
+            lanes := mload(place)
+        }
+        return _swap(lanes, 8, 0x00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff);
+    }
+
+    /// @notice Eight int32 in one word, the first at its top.
+    function int32sAt(uint256 place) internal pure returns (uint256 lanes) {
+        lanes = int16sAt(place);
+        return _swap(lanes, 16, 0x0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff);
     }
 
     /// @dev `mask` has the lower `width` bits of every pair of neighbours.

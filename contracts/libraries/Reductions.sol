@@ -10,6 +10,9 @@ import {StepMath} from "./StepMath.sol";
 /// @title Sums, maxima and products over integers that lie one behind the other in memory
 /// @notice Sums of at most 2^18 values of at most 64 bits: nothing overflows, and nothing is checked.
 library Reductions {
+    /// @dev The signs of eight int32 in a word.
+    uint256 private constant SIGNS = 0x8000000080000000800000008000000080000000800000008000000080000000;
+
     /// @notice `sum_i q_i * w_i`, q int16, w int8.
     /// @dev Assembly: a linear of 14,336 columns would cost two million gas more. The plain twin is in
     /// `test/support/PlainReductions.sol`.
@@ -46,12 +49,23 @@ library Reductions {
     }
 
     /// @notice `max(1, max_i |v_i|)` of int32.
+    /// @dev Eight at a time: a word for the largest at each place that is not negative, and one for the largest `-1 - v`
+    /// of those that are.
     function largestOf(uint256 v, uint256 count) internal pure returns (uint256 largest) {
-        largest = 1;
+        uint256 above;
+        uint256 below;
         unchecked {
-            for (uint256 end = v + 4 * count; v < end; v += 4) {
-                uint256 value = SignedMath.abs(LittleEndian.int32At(v));
-                if (value > largest) largest = value;
+            for (uint256 left = count; left != 0; left -= _taken(left)) {
+                uint256 lanes = _lanes32(v, left);
+                uint256 negative = _spread(lanes);
+                above = _maxOfLanes(above, lanes & ~negative);
+                below = _maxOfLanes(below, ~lanes & negative);
+                v += 32;
+            }
+            for (uint256 i; i < 256; i += 32) {
+                // Without any that is negative, this 1 is what `M` is at least.
+                largest = Math.max(largest, uint32(below >> i) + uint256(1));
+                largest = Math.max(largest, uint32(above >> i));
             }
         }
     }
@@ -62,21 +76,22 @@ library Reductions {
         uint256 g,
         uint256 count
     ) internal pure returns (uint256 largest, uint256 square, uint256 tx_) {
+        tx_ = StepMath.bitsAbove(largestOf(x, count), 23);
         largest = 1;
         unchecked {
-            uint256 end = x + 4 * count;
-            uint256 widest = 1; // a row of zeros has no bits above 23 either
-            for (uint256 place = x; place < end; place += 4) {
-                uint256 value = SignedMath.abs(LittleEndian.int32At(place));
-                if (value > widest) widest = value;
-                value *= SignedMath.abs(LittleEndian.int16At(g));
-                if (value > largest) largest = value;
-                g += 2;
-            }
-            tx_ = StepMath.bitsAbove(widest, 23);
-            for (; x < end; x += 4) {
-                int256 value = LittleEndian.int32At(x) >> tx_;
-                square += uint256(value * value);
+            for (uint256 left = count; left != 0; left -= _taken(left)) {
+                uint256 lanes = _lanes32(x, left);
+                // Of sixteen int16 the first eight, less those behind the end.
+                uint256 gains = LittleEndian.int16sAt(g) >> (256 - 16 * _taken(left));
+                for (; lanes != 0; (lanes, gains) = (lanes >> 32, gains >> 16)) {
+                    int256 value = int32(uint32(lanes));
+                    uint256 product = SignedMath.abs(value * int16(uint16(gains)));
+                    if (product > largest) largest = product;
+                    value >>= tx_;
+                    square += uint256(value * value);
+                }
+                x += 32;
+                g += 16;
             }
         }
     }
@@ -146,6 +161,31 @@ library Reductions {
     function weighted(uint256 w, uint256 m) internal pure returns (uint256) {
         unchecked {
             return uint256(StepMath.rr(int256(w * m), 8));
+        }
+    }
+
+    /// @dev How many of `left` int32 the next word has.
+    function _taken(uint256 left) private pure returns (uint256) {
+        return left < 8 ? left : 8;
+    }
+
+    /// @dev The next int32, the last of them at the bottom, and nothing above the first.
+    function _lanes32(uint256 place, uint256 left) private pure returns (uint256) {
+        return LittleEndian.int32sAt(place) >> (256 - 32 * _taken(left));
+    }
+
+    /// @dev For each of eight int32 in a word, 32 ones where it is negative.
+    function _spread(uint256 lanes) private pure returns (uint256) {
+        unchecked {
+            return ((lanes & SIGNS) >> 31) * type(uint32).max;
+        }
+    }
+
+    /// @dev The larger ones of eight pairs of 31 bits: a sign of `a - b` is kept from its neighbour by a bit of its own.
+    function _maxOfLanes(uint256 a, uint256 b) private pure returns (uint256) {
+        unchecked {
+            uint256 isLarger = _spread((a | SIGNS) - b);
+            return (a & isLarger) | (b & ~isLarger);
         }
     }
 }

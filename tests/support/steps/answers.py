@@ -1,4 +1,4 @@
-"""What an element has to be, from its operands: docs/trace.md in plain integers, with the functions of the reference."""
+"""What an element has to be, given its operands: docs/trace.md in plain integers, with the reference's functions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from efedllm.numerics import reference as ref
 from efedllm.numerics.tables import exp2_table, sigmoid_table
 from efedllm.protocol.trace_operand import exp2_leaf, has_top_k, has_top_p
 from efedllm.protocol.trace_tensors import BLOCK, DIGITS, TILE, Exit, Layer, Program
-
-from .opened import RESIDUAL, Opened
+from tests.support.steps.opened import RESIDUAL, Opened
 
 EXP2, SIGMOID = exp2_table(), sigmoid_table()
 
@@ -210,7 +209,7 @@ def _tile(opened: Opened, tensor: int, tile: int) -> list[int]:
 def kept_weights(opened: Opened, tile: int) -> list[int]:
     """Of a tile, 0 for those that a cut drops."""
     ends = [1 << 32]
-    if has_top_k(opened.shape, opened.sampling):
+    if has_top_k(opened.shape.model, opened.sampling):
         ends.append(opened.get(Exit.TOP_K_2, 1, 0) & 0xFFFFFFFF)
     if has_top_p(opened.sampling):
         ends.append(opened.get(Exit.TOP_P_2, 1, 0) & 0xFFFFFFFF)
@@ -259,7 +258,7 @@ def _exit(opened: Opened, tensor: Exit, part: int, index: int) -> int:
     if tensor is Exit.SUMS:
         return sum(opened.many(tensor, 0, 0, tiles)) if part else sum(kept_weights(opened, index))
     if tensor <= Exit.TOP_K_2:
-        return _cut(opened, tensor, part, index) if has_top_k(opened.shape, sampling) else 0
+        return _cut(opened, tensor, part, index) if has_top_k(opened.shape.model, sampling) else 0
     return _cut(opened, tensor, part, index) if has_top_p(sampling) else 0
 
 
@@ -289,7 +288,7 @@ def _cut(opened: Opened, tensor: Exit, part: int, index: int) -> int:
     distances = _tile(opened, Exit.DISTANCES, tile)
     if of_counts:
         return sum(z >> shift == wanted for z in distances)
-    last = opened.get(Exit.TOP_K_2, 1, 0) & 0xFFFFFFFF if has_top_k(opened.shape, opened.sampling) else 1 << 32
+    last = opened.get(Exit.TOP_K_2, 1, 0) & 0xFFFFFFFF if has_top_k(opened.shape.model, opened.sampling) else 1 << 32
     pairs = zip(distances, _tile(opened, Exit.WEIGHTS, tile), strict=True)
     return sum(w for z, w in pairs if z >> shift == wanted and z <= last)
 
@@ -312,5 +311,3 @@ def choice(opened: Opened) -> int | None:
         return exp2_leaf(opened.get(Exit.DISTANCES, 0, index))
     head = index // (BLOCK * opened.shape.blocks)
     return exp2_leaf(opened.get(Layer.MAXIMA, 1, head) - opened.get(Layer.SCORES, 0, index))
-
-

@@ -9,11 +9,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from eth_abi.abi import decode, encode
+from eth_utils.crypto import keccak
+
 from efedllm.chain.abi import interface
 from efedllm.chain.local import AnvilProcess, rpc
 from efedllm.chain.solidity import standard_input
-from eth_abi.abi import decode, encode
-from eth_utils.crypto import keccak
 
 ROOT = Path(__file__).resolve().parents[3]
 CACHE = ROOT / "build" / "steps"
@@ -24,7 +25,7 @@ CALL_SECONDS = 600
 
 
 def compiled(source: str, contract: str) -> str:
-    """Runtime code of a contract of the tests, as it is compiled for the chain. Compiled again when a source changed."""
+    """Runtime code of a contract of the tests, compiled as the others are. Made again when a source changed."""
     given = standard_input(ROOT, [source], {"*": ["evm.deployedBytecode.object"], "": []})
     text = json.dumps(given)
     file = CACHE / f"{contract}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.hex"
@@ -81,5 +82,3 @@ class StepChain:
         while (receipt := self._anvil.rpc("eth_getTransactionReceipt", sent)) is None:
             time.sleep(0.01)
         return dict(receipt)
-
-

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
-from functools import lru_cache
 from random import Random
 
 from efedllm.chain.abi import interface
-from efedllm.model.config import Dimensions
-from efedllm.model.layout import Branch, Layout
+from efedllm.model.layout import Branch
 from efedllm.protocol.merkle import LEAF_BYTES, depth_of, leaf_hash, node_hash, row_root, tree_root
 from efedllm.protocol.model_spec import ModelSpec
 from efedllm.protocol.trace import Node
@@ -24,9 +22,9 @@ from efedllm.protocol.trace_operand import (
     Operand,
     WeightLeaf,
 )
-
-from .answers import answer
-from .opened import Opened
+from tests.support.steps.answers import answer
+from tests.support.steps.layouts import layout_of
+from tests.support.steps.opened import Opened
 
 HEADER = 8
 BODY, INPUT, WEIGHTS = "body", "input", "weights"
@@ -90,8 +88,8 @@ class Trial:
         return interface("StepVerifier").encode_call("isWrong", *self.arguments())
 
 
-def trial_of(rng: Random, opened: Opened) -> Trial:
-    """With a leaf whose element is right."""
+def trial_of(rng: Random, opened: Opened, element: int | None = None) -> Trial:
+    """With a leaf whose element is right, or the given one."""
     shape, step = opened.shape, opened.step
     trees = {name: SparseTree(rng) for name in (BODY, INPUT, WEIGHTS)}
     places = []
@@ -104,7 +102,8 @@ def trial_of(rng: Random, opened: Opened) -> Trial:
     part, _ = shape.find_element(step)
     size = shape.parts(step.segment, step.tensor)[part].kind.size
     leaf = bytearray(rng.randbytes(shape.leaf_bytes(step.segment, step.tensor, step.leaf)))
-    leaf[step.element * size : (step.element + 1) * size] = answer(opened).to_bytes(size, "little")
+    right = answer(opened) if element is None else element
+    leaf[step.element * size : (step.element + 1) * size] = right.to_bytes(size, "little")
     return Trial(
         model=replace(shape.model, weights_root=trees[WEIGHTS].root),
         counts=(shape.start, shape.end, shape.positions, shape.prompt_count, shape.generated),
@@ -162,21 +161,3 @@ def _node(upward: Sequence[Branch]) -> Node:
         levels = depth_of(branch.children)
         depth, path = depth + levels, path << levels | branch.child
     return Node(depth, path)
-
-
-@lru_cache(64)
-def layout_of(model: ModelSpec) -> Layout:
-    return Layout(
-        Dimensions(
-            hidden=model.hidden,
-            intermediate=model.intermediate,
-            layers=model.layers,
-            heads=model.heads,
-            kv_heads=model.kv_heads,
-            head_dim=model.head_dim,
-            vocab=model.vocab,
-            context=model.context,
-            epsilon=model.epsilon,
-            tied=False,
-        )
-    )
