@@ -170,7 +170,14 @@ class FeesWithdrawn(Event):
 class Frozen(Event):
     worker: str
     claim_index: int
-    frozen: bool
+    amount: int
+
+
+@dataclass(frozen=True)
+class Unfrozen(Event):
+    worker: str
+    claim_index: int
+    amount: int
 
 
 @dataclass(frozen=True)
@@ -205,7 +212,7 @@ KINDS: Mapping[str, tuple[type[Event], ...]] = {
     ),
     "Channels": (
         ChannelFunded, CloseRequested, ChannelClosed, Claimed, Released, EarningsWithdrawn, FeesWithdrawn, Frozen,
-        Forfeited,
+        Unfrozen, Forfeited,
     ),
     "Beacon": (BeaconRecorded,),
     "WorkToken": (Transfer,),
