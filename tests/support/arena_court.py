@@ -80,6 +80,9 @@ class ArenaCourt:
         self.sent.append(call.label.removeprefix("DisputeGame."))
         return receipt
 
+    async def gas(self, transaction_hash: bytes) -> int:
+        return 21_000
+
 
 @dataclass
 class Defender:
