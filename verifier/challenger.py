@@ -18,6 +18,7 @@ from efedllm.chain.follower import Follower
 from efedllm.chain.game_events import Demanded, Ended, Opened
 from efedllm.chain.origin import Event
 from efedllm.protocol.eip712 import recover
+from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.game import Game, Paper, Phase, Side
 from efedllm.protocol.records import Record
 
@@ -42,6 +43,7 @@ class OwnComputations(Protocol):
     """`Tracer`, or something that stands for it."""
 
     def own(self, digest: bytes, paper: Paper, record: Record) -> Own: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class Challenger:
 
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)
+        self._own.close()
 
     async def step(self) -> int | None:
         """One move in every matter that has one. Returns the nearest time at which something falls due, if any.
@@ -221,7 +224,7 @@ class Challenger:
             log.info("%s", error)
         except NothingToShow as error:
             log.error("%s: cannot %s: %s%s", where, action.value, error, self._time_left(matter))
-        except TransactionError as error:
+        except (TransactionError, ProtocolError) as error:  # the latter where blocks were replaced between two reads
             log.error("%s: %s failed: %s%s", where, action.value, error, self._time_left(matter))
         else:
             log.info("%s: %s (0x%s, %d gas)", where, action.value, receipt.transaction_hash.hex(), receipt.gas_used)
