@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from efedllm.chain.answers import Block
 from efedllm.chain.binding import Call
-from efedllm.chain.errors import EarlierTransaction, TransactionError
+from efedllm.chain.errors import EarlierTransaction, Reverted, TransactionError
 from efedllm.chain.follower import Follower
 from efedllm.chain.game_events import Demanded, Ended, Opened
 from efedllm.chain.origin import Event
@@ -35,6 +35,11 @@ from .telling import describe
 log = logging.getLogger("efedllm.verifier")
 
 T = TypeVar("T")
+
+NEVER = frozenset(
+    {"NothingWrong", "NotCommitted", "WrongShard", "MalformedReceipt", "OtherRequest", "NotSignedByWorker", "NotDrawn"}
+)
+"""Errors about what is shown before there is a game: to show it again changes nothing."""
 
 OnEvent = Callable[[str, dict[str, object]], None]
 
@@ -202,6 +207,8 @@ class Challenger:
             open_until=max([money.open_until, *answered]),
             is_refundable=money.is_refundable and dossier.draw_proof is not None,
             bond=await court.bond(dossier.worker),
+            fee=await court.demand_fee(),
+            has_lost=any(isinstance(one.events[0], Opened) and one.game.phase is Phase.WORKER_WON for one in ours),
             spendable=balance if self._budget is None else min(balance, self._budget - bound),
             is_drawn=dossier.draw_proof is not None,
             next_chunk=demands,
@@ -226,6 +233,8 @@ class Challenger:
             log.error("%s: cannot %s: %s%s", where, action.value, error, self._time_left(matter))
         except (TransactionError, ProtocolError) as error:  # the latter where blocks were replaced between two reads
             log.error("%s: %s failed: %s%s", where, action.value, error, self._time_left(matter))
+            if isinstance(error, Reverted) and matter.live is None and error.name in NEVER:
+                self._docket.close(dossier, f"the chain refuses it: {error}", matter.block)
         else:
             log.info("%s: %s (0x%s, %d gas)", where, action.value, receipt.transaction_hash.hex(), receipt.gas_used)
 
@@ -247,7 +256,7 @@ class Challenger:
             case Move.STATE:
                 return self._state(matter)
             case Move.OPEN | Move.DEMAND:
-                await self._court.approve(matter.standing.bond)
+                await self._court.approve(matter.standing.bond + matter.standing.fee)
                 proof = dossier.draw_proof
                 assert proof is not None, "decided on"
                 answered = [one.game_id for one in matter.ours if one.game.phase is Phase.ANSWERED]
