@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from efedllm.model.errors import ModelError
-from efedllm.model.segment_weights import SegmentWeights
+from efedllm.model.segment_weights import WeightSource
 from efedllm.model.trace_attention import Stored
 from efedllm.model.trace_exit import ExitTrace
 from efedllm.model.trace_layer import LayerTrace
@@ -45,7 +45,7 @@ class Trace:
 
     def __init__(
         self,
-        weights: SegmentWeights,
+        weights: WeightSource,
         shape: Shape,
         inputs: CommittedTokens | CommittedRows,
         sampling: Sampling,
@@ -105,8 +105,9 @@ class Trace:
 
     def node(self, node: Node) -> bytes:
         """Any node under `bodyRoot`. Raises IndexError or ProtocolError where there is none."""
+        top = self._top_tree  # with it everything is there that lies below
         if node.depth <= self.shape.tensor_depth:
-            return self._top_tree.node(node)
+            return top.node(node)
         if node.depth <= self.shape.upper_depth:
             below = node.depth - self.shape.tensor_depth
             tree = self._tensor_tree(node.path >> below)
