@@ -44,6 +44,7 @@ class Court(Protocol):
     async def approve(self, amount: int) -> None: ...
     async def news(self, behind: Cursor | None) -> Sequence[Event]: ...
     async def send(self, call: Call) -> Receipt: ...
+    async def gas(self, transaction_hash: bytes) -> int: ...
 
 
 class ChainCourt:
@@ -100,3 +101,8 @@ class ChainCourt:
 
     async def send(self, call: Call) -> Receipt:
         return await self._sender.send(call)
+
+    async def gas(self, transaction_hash: bytes) -> int:
+        """That a transaction used; 0 where the node does not know it any more."""
+        mined = await self._chain.rpc.receipt(transaction_hash)
+        return 0 if mined is None else mined.gas_used
