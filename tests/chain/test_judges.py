@@ -37,7 +37,7 @@ async def test_a_changed_byte_anywhere_is_refused(chain: Chain, anvil: AnvilProc
     code = bytearray(await chain.rpc.code(made[name]))
     code[100] ^= 1
     anvil.rpc("anvil_setCode", made[name], "0x" + code.hex())
-    with pytest.raises(DeploymentError, match=f"the {name} at .* is not the one of this program .byte 100 differs"):
+    with pytest.raises(DeploymentError, match=rf"the {name} at .* is not the one of this program .byte 100 differs"):
         await check_step_verifier(chain, made["StepVerifier"])
 
 
@@ -48,7 +48,7 @@ async def test_other_parts_are_refused(chain: Chain) -> None:
     swapped = await creator.create("StepVerifier", made["SamplingVerifier"], made["AttentionVerifier"])
     with pytest.raises(DeploymentError, match="the AttentionVerifier at"):
         await check_step_verifier(chain, swapped)
-    with pytest.raises(DeploymentError, match="the StepVerifier at .* bytes instead of"):
+    with pytest.raises(DeploymentError, match=r"the StepVerifier at .* bytes instead of"):
         await check_step_verifier(chain, chain.token.address)
 
 
