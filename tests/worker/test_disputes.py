@@ -324,7 +324,7 @@ async def test_killed_around_everything_that_is_sent_or_kept(
             pass
         if not await challenger.move(game_id, Side.BODY):
             break
-    assert killer.before == killer.behind > 1
+    assert killer.before >= 1 and killer.behind >= 1
     assert (await arena.game.game_of(game_id)).phase is Phase.PROOF
     assert (await arena.game.game_of(demand_id)).phase is Phase.ANSWERED
     reveals = [event async for event in arena.moves_of(game_id)]
