@@ -13,11 +13,12 @@ from typing import Any, Protocol, TypeVar
 
 from efedllm.chain.answers import Block
 from efedllm.chain.binding import Call
-from efedllm.chain.errors import EarlierTransaction, TransactionError
+from efedllm.chain.errors import EarlierTransaction, Reverted, TransactionError
 from efedllm.chain.follower import Follower
 from efedllm.chain.game_events import Demanded, Ended, Opened
 from efedllm.chain.origin import Event
 from efedllm.protocol.eip712 import recover
+from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.game import Game, Paper, Phase, Side
 from efedllm.protocol.records import Record
 
@@ -35,6 +36,11 @@ log = logging.getLogger("efedllm.verifier")
 
 T = TypeVar("T")
 
+NEVER = frozenset(
+    {"NothingWrong", "NotCommitted", "WrongShard", "MalformedReceipt", "OtherRequest", "NotSignedByWorker", "NotDrawn"}
+)
+"""Errors about what is shown before there is a game: to show it again changes nothing."""
+
 OnEvent = Callable[[str, dict[str, object]], None]
 
 
@@ -42,6 +48,7 @@ class OwnComputations(Protocol):
     """`Tracer`, or something that stands for it."""
 
     def own(self, digest: bytes, paper: Paper, record: Record) -> Own: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,7 @@ class Challenger:
 
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)
+        self._own.close()
 
     async def step(self) -> int | None:
         """One move in every matter that has one. Returns the nearest time at which something falls due, if any.
@@ -199,6 +207,8 @@ class Challenger:
             open_until=max([money.open_until, *answered]),
             is_refundable=money.is_refundable and dossier.draw_proof is not None,
             bond=await court.bond(dossier.worker),
+            fee=await court.demand_fee(),
+            has_lost=any(isinstance(one.events[0], Opened) and one.game.phase is Phase.WORKER_WON for one in ours),
             spendable=balance if self._budget is None else min(balance, self._budget - bound),
             is_drawn=dossier.draw_proof is not None,
             next_chunk=demands,
@@ -221,8 +231,10 @@ class Challenger:
             log.info("%s", error)
         except NothingToShow as error:
             log.error("%s: cannot %s: %s%s", where, action.value, error, self._time_left(matter))
-        except TransactionError as error:
+        except (TransactionError, ProtocolError) as error:  # the latter where blocks were replaced between two reads
             log.error("%s: %s failed: %s%s", where, action.value, error, self._time_left(matter))
+            if isinstance(error, Reverted) and matter.live is None and error.name in NEVER:
+                self._docket.close(dossier, f"the chain refuses it: {error}", matter.block)
         else:
             log.info("%s: %s (0x%s, %d gas)", where, action.value, receipt.transaction_hash.hex(), receipt.gas_used)
 
@@ -244,7 +256,7 @@ class Challenger:
             case Move.STATE:
                 return self._state(matter)
             case Move.OPEN | Move.DEMAND:
-                await self._court.approve(matter.standing.bond)
+                await self._court.approve(matter.standing.bond + matter.standing.fee)
                 proof = dossier.draw_proof
                 assert proof is not None, "decided on"
                 answered = [one.game_id for one in matter.ours if one.game.phase is Phase.ANSWERED]

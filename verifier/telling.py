@@ -47,7 +47,7 @@ def describe(
             text = f"demanded the tokens of worker {event.worker} with a bond of {event.bond}"
             amounts = {"bond": event.bond, "fee": event.fee}
             return Told("demanded", event.worker, text, event.request_id, amounts, event.game_id)
-        case Ended() if event.outcome is Phase.WORKER_WON and event.game_id in games:
+        case Ended() if event.outcome is Phase.WORKER_WON and isinstance(games.get(event.game_id), Opened):
             request_id = games[event.game_id].request_id
             text = f"LOST the game against worker {event.worker}: {event.to_worker + event.burned} of the bond are gone"
             amounts = {"to_worker": event.to_worker, "burned": event.burned}

@@ -33,20 +33,21 @@ from efedllm.protocol.objects import Receipt, Sampling
 from efedllm.protocol.trace_case import shape_of
 from efedllm.protocol.trace_tensors import Exit, Layer
 from efedllm.protocol.vouchers import keccak_node
-from tests.support.arena import BOND, MOVE_SECONDS, SLASH, Arena
+from tests.support.arena import BOND, FEE, MOVE_SECONDS, SLASH, Arena
 from tests.support.arena_court import ArenaCourt, ArenaReader, Defender
 from verifier.challenger import Challenger
 from verifier.check import Case, check
 from verifier.docket import enter_dossier
 from verifier.dossier import Dossier
 from verifier.draw_proof import prove_draw
-from verifier.evidence import keep_evidence, pack_evidence
+from verifier.evidence import keep_file, pack_evidence
 from verifier.findings import Claim, Draw
 from verifier.following import GameLedger
+from verifier.history import published_tokens
 from verifier.recompute import Recomputer
+from verifier.remedy import remedy_for
 from verifier.store import Store
 from verifier.tracer import Tracer
-from verifier.verdict import Outcome
 
 from .path import DOMAIN, PAYER, Cheat, case, cold, flip_weight, hot, key, limits, make_request, serve, setting
 
@@ -108,13 +109,11 @@ class Stage:
         claim = Claim(worker, 7, 1, bytes(32), (entry,), b"\5" * 32)
         self.arena.claims[worker, 7] = claim
         verdict = check(setting(self.model), self.judged, self.recomputer)
-        assert verdict.outcome is Outcome.FAULT
+        assert remedy_for(setting(self.model), self.judged, verdict) is not None, verdict
         draw = Draw(worker, 7, 0, 0, leaf)
-        evidence = keep_evidence(
-            self.folder, pack_evidence(claim, draw, [leaf], self.judged, verdict), claim, draw, verdict
-        )
+        path = keep_file(self.folder, pack_evidence(claim, draw, [leaf], self.judged, verdict), draw, verdict)
         proof = prove_draw(self.arena.policy, claim, draw, [leaf])
-        dossier = Dossier(draw, verdict, self.paper.receipt.positions, evidence.path, proof)
+        dossier = Dossier(draw, verdict, self.paper.receipt.positions, str(path), proof)
         with self.store._db.transaction() as db:
             enter_dossier(db, dossier)
 
@@ -371,3 +370,38 @@ async def test_rows_that_are_kept_back_are_computed_from_the_tokens(stage: Calla
     own = one.tracer.own(b"x", one.paper, replace(one.judged.record, rows=b""))
     assert own.trace is not None and own.trace.body_root == one.trace().body_root
     assert own.side(one.trace(told_rows(one)).body_root) is Side.BODY
+
+
+def without_tokens(judged: Case) -> Case:
+    return replace(judged, record=replace(judged.record, generated=judged.record.generated[:-1]))
+
+
+async def test_tokens_that_are_kept_back_are_demanded(stage: Callable[..., Stage]) -> None:
+    """And published: then the same receipt is judged as any other, past the window that the demand prolongs."""
+    tokens: list[int] = []
+
+    def altered(judged: Case) -> Case:
+        tokens.extend([*judged.record.prompt, *judged.record.generated])
+        return without_tokens(judged)
+
+    one = stage(1, Cheat(weights=flip_weight), alter=altered)
+    defender = one.defender({}, b"\x5a" * 32)
+    defender.tokens = tokens
+    await one.challenger.step()
+    await defender.step()
+    await one.challenger.step()
+    assert one.court.sent == ["demand"] and defender.made == ["DisputeGame.answerDemand"]
+    published = published_tokens(one.store.docket(VERIFIER).events(), one.judged.drawn.leaf.receipt_digest)
+    assert published == tokens
+    one.judged = replace(one.judged, record=replace(one.judged.record, generated=published[len(PROMPT) :]))
+    one.enter()
+    await one.play(defender)
+    assert one.court.sent[:2] == ["demand", "open"]
+    assert one.arena.state.balances[VERIFIER] == FLOAT + SLASH * 4 // 10 - FEE
+
+
+async def test_silence_after_a_demand_is_a_fault(stage: Callable[..., Stage]) -> None:
+    one = stage(2, Cheat(), alter=without_tokens)
+    await one.play(one.defender({}, bytes(32)))
+    one.assert_won("timeout")
+    assert one.court.sent[0] == "demand"
