@@ -46,7 +46,8 @@ ADVICE = {
 def _errors() -> dict[bytes, Signature]:
     known = dict(_BUILT_IN)
     for contract in CONTRACTS:
-        known.update(interface(contract).errors)
+        # One error of several contracts may have other names for its values; advice goes by those of the first.
+        known = dict(interface(contract).errors) | known
     return known
 
 
