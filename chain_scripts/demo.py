@@ -42,7 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Show the whole system on this machine.")
     parser.add_argument("--keep", action="store_true", help="leave the honest network running until Ctrl-C")
     keep = parser.parse_args().keep
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     folder = Path(tempfile.mkdtemp(prefix="efedllm-demo-"))
     environment = {
         PASSWORD: secrets.token_hex(16),
@@ -147,16 +147,16 @@ async def run_job(console: Console, network: LocalNetwork, number: int) -> Answe
         started = time.monotonic()
         generation = client.generate(prompt, max_tokens=MAX_TOKENS, temperature=temperature, seed=number)
         async for piece in generation:
-            console.print(piece.text, end="", markup=False, soft_wrap=True)
+            console.print(piece.text, end="", markup=False)
         seconds, shares = time.monotonic() - started, generation.shares
         receipts = [share.receipt for share in shares if share.receipt is not None]
         assert generation.request is not None and len(receipts) == len(shares)
     by = ", ".join(f"{share.start}:{share.end} by {share.worker[:8]}" for share in shares)
     cost = network.amount(generation.cost)
-    console.print(f"\n\n  {len(generation.tokens)} tokens in {seconds:.1f} s for {cost}: {by}", soft_wrap=True)
+    console.print(f"\n\n  {len(generation.tokens)} tokens in {seconds:.1f} s for {cost}: {by}")
     for share, receipt in zip(shares, receipts, strict=True):
         line = f"  receipt 0x{receipt.digest.hex()} for {network.amount(share.cost)}"
-        console.print(line, style="dim", soft_wrap=True)
+        console.print(line, style="dim")
     return Answer(generation.text, generation.request, shares)
 
 
@@ -219,10 +219,12 @@ def summary(
         "jobs paid": f"{len(answers)}, {network.amount(sum(answer.cost for answer in answers))}",
         "receipts recomputed": f"{report['checked']}, of which {report['cleared']} cleared",
         "the cheat's answer": "reads the same as the honest one" if same else "differs from the honest one",
-        "slashed and jailed": f"{sentence.worker}, {network.amount(sentence.slashed)}",
-        "judged by the chain in": f"{sentence.moves} moves: {sentence.gas_summary}",
-        "client refunded": network.amount(sentence.refunded),
+        "slashed and jailed": sentence.worker,
+        "slashed": f"{network.amount(sentence.slashed)}, {network.amount(sentence.burned)} of them burned",
         "verifier paid": f"{network.amount(collected)}, and its bond back",
+        "client refunded": network.amount(sentence.refunded),
+        "the dispute": f"{sentence.moves} transactions, {sentence.gas.total():,} gas",
+        "of which the verifier's": f"{sentence.gas['verifier']:,} gas",
         "honest workers slashed": "0",
         "honest workers withdrew": network.amount(earned),
     }
@@ -237,19 +239,19 @@ def leave_running(console: Console, network: LocalNetwork) -> None:
         if program.name == CHEATER:
             network.processes.stop(program)
     network.start_verifier().wait_for("watching", 120)
-    console.rule("The network keeps running until Ctrl-C")
+    console.print("──── The network keeps running until Ctrl-C ────", style="green")
     console.print("In another terminal, in this folder:\n")
     password_file = network.folder / "password"
     password_file.write_text(network.processes.environment[PASSWORD] + "\n")
     password_file.chmod(0o600)
-    console.print(f"  export EFEDLLM_RPC={network.rpc}", soft_wrap=True)
-    console.print(f"  export EFEDLLM_DEPLOYMENT={network.folder / 'deployment.json'}", soft_wrap=True)
-    console.print(f"  export EFEDLLM_DATA_DIR={network.data_dir('client')}", soft_wrap=True)
-    console.print(f"  export EFEDLLM_PASSWORD_FILE={password_file}", soft_wrap=True)
+    console.print(f"  export EFEDLLM_RPC={network.rpc}")
+    console.print(f"  export EFEDLLM_DEPLOYMENT={network.folder / 'deployment.json'}")
+    console.print(f"  export EFEDLLM_DATA_DIR={network.data_dir('client')}")
+    console.print(f"  export EFEDLLM_PASSWORD_FILE={password_file}")
     console.print('  .venv/bin/efedllm ask "ROMEO:" --max-tokens 60 --temperature 0.8')
     console.print("  .venv/bin/efedllm status")
     console.print("  .venv/bin/efedllm channel list")
-    console.print(f"  .venv/bin/efedllm claim --data-dir {network.data_dir('worker-1')}", soft_wrap=True)
+    console.print(f"  .venv/bin/efedllm claim --data-dir {network.data_dir('worker-1')}")
     console.print("  .venv/bin/efedllm audit\n")
     signal.pause()
 

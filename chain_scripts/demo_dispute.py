@@ -56,7 +56,7 @@ class Stage:
 
     def scene(self, title: str) -> None:
         self.number += 1
-        self.console.rule(f"{self.number}. {title}")
+        self.console.print(f"──── {self.number}. {title} ────", style="green")
 
 
 @dataclass
@@ -69,14 +69,10 @@ class Sentence:
     moves: int = 0
     slashed: int = 0
     pot: int = 0
+    burned: int = 0
     refunded: int = 0
     collectable_at: int = 0
     gas: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def gas_summary(self) -> str:
-        parts = ", ".join(f"{name} {gas:,}" for name, gas in self.gas.most_common())
-        return f"{self.gas.total():,} gas ({parts})"
 
 
 async def watch_game(stage: Stage, network: LocalNetwork, answer: Answer, shard: int) -> Sentence:
@@ -143,9 +139,12 @@ def jump(console: Console, network: LocalNetwork, sentence: Sentence) -> None:
     now = int(local.rpc(network.rpc, "eth_getBlockByNumber", "latest", False)["timestamp"], 16)
     seconds = max(network.deployment.parameters.challenge_window_seconds, sentence.collectable_at - now) + 2
     local.rpc(network.rpc, "evm_increaseTime", seconds)
-    turned = f"[yellow]the local chain's clock is turned forward by {seconds} s[/yellow]"
-    console.print(f"  {turned}: until then claims can be")
-    console.print("  challenged, and whoever won another game about the same request would share in the pot")
+    console.print(
+        f"  the local chain's clock is turned forward by {seconds} s: until then claims can be", style="yellow"
+    )
+    console.print(
+        "  challenged, and others could win a game about the same request and share in the pot", style="yellow"
+    )
 
 
 def note(sentence: Sentence, told: Told) -> None:
@@ -161,12 +160,15 @@ def note(sentence: Sentence, told: Told) -> None:
             case Proven():
                 sentence.collectable_at = event.collectable_at
             case Divided():
-                sentence.slashed, sentence.pot = event.amount, event.pot
+                sentence.slashed, sentence.pot, sentence.burned = event.amount, event.pot, event.burned
             case Refunded():
                 sentence.refunded += event.amount
 
 
 def show(console: Console, network: LocalNetwork, sentence: Sentence, told: Told) -> None:
-    """One line for a transaction, whole hash included."""
-    line = f"  {told.sender:8} {told.text:<72} {told.gas:>9,} gas  "
-    console.print(line, f"[dim]0x{told.transaction.hex()}[/dim]", sep="", soft_wrap=True)
+    """A line for a transaction, whole hash included, and one for whatever follows from it."""
+    first, *others = told.texts
+    line = f"  {told.sender:8} {first:<62} {told.gas:>8,} gas  "
+    console.print(line, f"[dim]0x{told.transaction.hex()}[/dim]", sep="")
+    for text in others:
+        console.print(f"  {'':8} {text}")

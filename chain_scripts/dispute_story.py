@@ -30,10 +30,10 @@ Show = Callable[[int], str]
 
 @dataclass(frozen=True)
 class Told:
-    """One transaction. sender: a name."""
+    """One transaction. sender: a name. texts: what it did, and what follows from that."""
 
     sender: str
-    text: str
+    texts: tuple[str, ...]
     transaction: bytes
     gas: int
     events: tuple[Event, ...]
@@ -51,13 +51,14 @@ async def story(chain: Chain, descent: Descent, show: Show, names: Mapping[str, 
             mined = await chain.rpc.receipt(digest)
             sender = str(rpc(chain.rpc.url, "eth_getTransactionByHash", "0x" + digest.hex())["from"]).lower()
             assert mined is not None, "its events are in the chain"
-            text = tell(found, descent, show)
-            yield Told(known.get(sender, sender[:8]), text, digest, mined.gas_used, found)
+            texts = tell(found, descent, show)
+            yield Told(known.get(sender, sender[:8]), texts, digest, mined.gas_used, found)
 
 
-def tell(events: Sequence[Event], descent: Descent, show: Show) -> str:
-    """What the events of one transaction come to."""
-    return "; ".join(text for event in events if (text := _tell(event, descent, show)))
+def tell(events: Sequence[Event], descent: Descent, show: Show) -> tuple[str, ...]:
+    """What the events of one transaction come to, a verdict before its consequences."""
+    ordered = sorted(events, key=lambda event: (not isinstance(event, Proven), isinstance(event, Ended)))
+    return tuple(text for event in ordered if (text := _tell(event, descent, show)))
 
 
 def _tell(event: Event, descent: Descent, show: Show) -> str:
@@ -71,19 +72,20 @@ def _tell(event: Event, descent: Descent, show: Show) -> str:
         case Revealed():
             return f"reveals the {len(event.children)} nodes below"
         case Picked():
-            return f"picks number {event.digit}, the first that differs{_where(event, descent)}"
+            return f"picks number {event.digit}, the first that differs" + _where(event, descent)
         case LeafRevealed():
             return f"reveals the leaf: {len(event.leaf):,} bytes"
         case Proven():
-            return "proves the fault: the chain computes it itself and gets something else"
+            return "proves it: the chain computes this element, and gets another"
         case Divided():
-            return f"{show(event.amount)} slashed"
+            others = f"{show(event.pool)} to the reward pool, " if event.pool else ""
+            return f"{show(event.amount)} slashed: {show(event.pot)} for the proof, {others}{show(event.burned)} burned"
         case Ended() if event.outcome is Phase.WORKER_WON:
-            return "the game is over: the worker has won"
+            return f"the worker has won, and gets {show(event.to_worker)} of the bond"
         case Ended():
-            return f"{show(event.to_challenger)} of bond back"
+            return f"the worker has lost; {show(event.to_challenger)} of bond go back"
         case Refunded():
-            return f"gives {show(event.amount)} back to the client"
+            return f"has {show(event.amount)} given back to the client"
         case Collected():
             return f"collects {show(event.amount)}"
     return ""
@@ -96,7 +98,7 @@ def _where(event: Picked, descent: Descent) -> str:
         return ""
     if event.phase is Phase.LEAF:
         return f": leaf {descent.leaf_number(spot)} of {name_of_row(descent, *row)}"
-    return "" if event.height != descent.enter(spot).height else f": {name_of_row(descent, *row)}"
+    return f": {name_of_row(descent, *row)}" if event.height == descent.enter(spot).height else ""
 
 
 def name_of_row(descent: Descent, segment: int, tensor: int, position: int) -> str:
@@ -109,4 +111,4 @@ def name_of_row(descent: Descent, segment: int, tensor: int, position: int) -> s
             place, name = f"layer {shape.layer(segment)}", Layer(tensor).name
         case Program.EXIT:
             place, name = "the exit", Exit(tensor).name
-    return f"{place}, {name.lower().replace('_', ' ')}, position {position}"
+    return f"{name.lower().replace('_', ' ')}, {place}, position {position}"
