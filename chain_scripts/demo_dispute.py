@@ -139,12 +139,8 @@ def jump(console: Console, network: LocalNetwork, sentence: Sentence) -> None:
     now = int(local.rpc(network.rpc, "eth_getBlockByNumber", "latest", False)["timestamp"], 16)
     seconds = max(network.deployment.parameters.challenge_window_seconds, sentence.collectable_at - now) + 2
     local.rpc(network.rpc, "evm_increaseTime", seconds)
-    console.print(
-        f"  the local chain's clock is turned forward by {seconds} s: until then claims can be", style="yellow"
-    )
-    console.print(
-        "  challenged, and others could win a game about the same request and share in the pot", style="yellow"
-    )
+    console.print(f"  the local chain's clock is turned forward by {seconds} s: until then claims can be challenged,")
+    console.print("  and others could win a game about the same request and share in the pot")
 
 
 def note(sentence: Sentence, told: Told) -> None:
