@@ -29,7 +29,7 @@ FUNDED = parse_amount("10000", DECIMALS)
 
 
 @dataclass(frozen=True)
-class Ended_:
+class Played:
     """What a demo printed; its programs are still running."""
 
     text: str
@@ -42,7 +42,7 @@ class Ended_:
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended_]:
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     folder, written = tmp_path_factory.mktemp("demo"), io.StringIO()
     environment = {
         PASSWORD: secrets.token_hex(16),
@@ -51,14 +51,14 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended_]:
     }
     with Processes(folder, environment) as processes:
         demo.demonstrate(Console(file=written, soft_wrap=True), processes, folder, keep=False)
-        yield Ended_(written.getvalue(), folder, processes, processes.environment["EFEDLLM_RPC"])
+        yield Played(written.getvalue(), folder, processes, processes.environment["EFEDLLM_RPC"])
 
 
 async def events_of(chain: Chain) -> list[Event]:
     return [event async for page in chain.events().read() for event in page.events]
 
 
-async def test_only_the_cheat_is_slashed_jailed_and_routed_around(ended: Ended_) -> None:
+async def test_only_the_cheat_is_slashed_jailed_and_routed_around(ended: Played) -> None:
     cheater = ended.key("cheater", KeyRole.COLD)
     async with await Chain.connect(ended.rpc, ended.folder / "deployment.json") as chain:
         found = await events_of(chain)
@@ -74,7 +74,7 @@ async def test_only_the_cheat_is_slashed_jailed_and_routed_around(ended: Ended_)
             assert (await chain.stakes.participant_of(worker)).stake == parse_amount(STAKE, DECIMALS)
 
 
-async def test_the_client_is_refunded_and_the_verifier_paid(ended: Ended_) -> None:
+async def test_the_client_is_refunded_and_the_verifier_paid(ended: Played) -> None:
     async with await Chain.connect(ended.rpc, ended.folder / "deployment.json") as chain:
         found = await events_of(chain)
         (refund,) = [event for event in found if isinstance(event, Refunded)]
@@ -91,18 +91,17 @@ async def test_the_client_is_refunded_and_the_verifier_paid(ended: Ended_) -> No
         for name in demo.RANGES:
             worker = ended.key(name, KeyRole.COLD)
             account = await chain.channels.account_of(worker)
-            claimed = FUNDED - parse_amount(STAKE, DECIMALS)
             assert (account.pending, account.earnings) == (0, 0)
-            assert await chain.token.balance_of(worker) > claimed
+            assert await chain.token.balance_of(worker) > FUNDED - parse_amount(STAKE, DECIMALS)
 
 
-def test_the_ledger_adds_up(ended: Ended_) -> None:
+def test_the_ledger_adds_up(ended: Played) -> None:
     audit = ended.processes.run("audit")
-    assert audit["differences"] == []
-    assert audit["unavailable"] == []
+    assert audit["ok"]
+    assert audit["vouchers"] == {"checked": 9, "unavailable_claims": 0}
 
 
-def test_every_transaction_that_is_shown_is_in_the_chain_with_its_gas(ended: Ended_) -> None:
+def test_every_transaction_that_is_shown_is_in_the_chain_with_its_gas(ended: Played) -> None:
     shown = re.findall(r"([0-9,]+) gas  (0x[0-9a-f]{64})", ended.text)
     assert len(shown) == len({transaction for _, transaction in shown}) > 10
     for gas, transaction in shown:

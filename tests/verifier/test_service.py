@@ -55,6 +55,11 @@ class Desk:
     clock: Clock = field(default_factory=Clock)
     told: list[Checked] = field(default_factory=list)
 
+    @property
+    def setting(self) -> Setting:
+        judge = self.chain.deployment.contracts.step_verifier
+        return Setting(self.chain.deployment.domain, limits(self.model, judge), local_setting(self.model).hidden)
+
     @asynccontextmanager
     async def verifier(self) -> AsyncIterator[Verifier]:
         domain = self.chain.deployment.domain
@@ -65,7 +70,7 @@ class Desk:
                 store=store,
                 sources=Sources(self.chain.stakes, source, domain),
                 sender=self.chain.sender(VERIFIER_HOT),
-                setting=Setting(domain, limits(self.model), local_setting(self.model).hidden),
+                setting=self.setting,
                 compute=self.recomputer,
                 evidence_folder=self.folder / "evidence",
                 on_verdict=self.told.append,
