@@ -223,8 +223,8 @@ def summary(
         "slashed": f"{network.amount(sentence.slashed)}, {network.amount(sentence.burned)} of them burned",
         "verifier paid": f"{network.amount(collected)}, and its bond back",
         "client refunded": network.amount(sentence.refunded),
-        "the dispute": f"{sentence.moves} transactions, {sentence.gas.total():,} gas",
-        "of which the verifier's": f"{sentence.gas['verifier']:,} gas",
+        "the dispute": f"{len(sentence.told)} transactions, {sentence.gas():,} gas",
+        "of which the verifier's": f"{sentence.gas('verifier'):,} gas",
         "honest workers slashed": "0",
         "honest workers withdrew": network.amount(earned),
     }

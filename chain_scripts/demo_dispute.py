@@ -1,7 +1,6 @@
 """The demo's dispute: what the chain said, transaction by transaction, and what came of it."""
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -61,18 +60,21 @@ class Stage:
 
 @dataclass
 class Sentence:
-    """What the chain decided about a worker's request. Amounts in base units; gas by who sent it."""
+    """What the chain decided about a worker's request, and in which transactions. Amounts in base units."""
 
     worker: str
     descent: Descent
     names: dict[str, str]
-    moves: int = 0
+    told: list[Told] = field(default_factory=list)
     slashed: int = 0
     pot: int = 0
     burned: int = 0
     refunded: int = 0
     collectable_at: int = 0
-    gas: Counter[str] = field(default_factory=Counter)
+
+    def gas(self, *senders: str) -> int:
+        """That these used, without any: all."""
+        return sum(one.gas for one in self.told if not senders or one.sender in senders)
 
 
 async def watch_game(stage: Stage, network: LocalNetwork, answer: Answer, shard: int) -> Sentence:
@@ -145,8 +147,7 @@ def jump(console: Console, network: LocalNetwork, sentence: Sentence) -> None:
 
 def note(sentence: Sentence, told: Told) -> None:
     """What one more transaction decided."""
-    sentence.moves += 1
-    sentence.gas[told.sender] += told.gas
+    sentence.told.append(told)
     for event in told.events:
         match event:
             case Opened() if event.worker != sentence.worker:
