@@ -9,7 +9,7 @@ from pathlib import Path
 from .page import PAGE, refresh
 from .report import RESULTS, Report, machine, require
 
-BENCHMARKS = ("speed", "commitment", "split", "gas", "check", "audit", "trace")
+BENCHMARKS = ("speed", "commitment", "split", "gas", "check", "audit", "trace", "dispute")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,6 +15,8 @@ from .processes import Processes, Program
 PASSWORD = "EFEDLLM_PASSWORD"
 FEE_BPS = 500
 STAKE = "1000"
+FLOAT = "100"
+"""What the verifier's hot key holds, to pay bonds from."""
 
 
 @dataclass
@@ -72,13 +74,14 @@ def set_up(
     for one, role in product(keys.values(), KeyRole):
         one.create(role, processes.environment[PASSWORD], light=True)
     addresses = {name: one.find(KeyRole.COLD).address for name, one in keys.items()}
-    hot = [keys[name].find(KeyRole.HOT).address for name in workers_and_verifier(workers)]
+    hot = {name: keys[name].find(KeyRole.HOT).address for name in workers_and_verifier(workers)}
     rpc = str(chain.wait_for("serving", 120)["rpc"])
     processes.environment["EFEDLLM_RPC"] = rpc
     fee = ["--protocol-fee-bps", str(FEE_BPS), "--fee-recipient", addresses["treasury"]]
     processes.run("deploy", "--local", "--out", str(folder / "deployment.json"), *fee, *deploy_options)
     processes.run("fund", *addresses.values())
-    processes.run("fund", *hot, "--work", "0")
+    processes.run("fund", *(hot[name] for name in workers), "--work", "0")
+    processes.run("fund", hot["verifier"], "--work", FLOAT)
     with ThreadPoolExecutor(4) as pool:
         client = str(folder / "client")
         registered = pool.submit(processes.run, "model", "register", str(model), "--data-dir", client)

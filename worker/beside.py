@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from efedllm.chain.chain import Chain
 from efedllm.chain.dispute_game import DisputeGame
@@ -20,6 +21,9 @@ from .options import Options, rules
 from .store import Store
 from .sweeper import Sweeper
 
+if TYPE_CHECKING:
+    from .tracing import Weights
+
 log = logging.getLogger("efedllm.worker")
 
 MAX_POLL_SECONDS = 30.0
@@ -27,7 +31,8 @@ MAX_POLL_SECONDS = 30.0
 
 @dataclass
 class Beside:
-    """`worker`: cold address; `sender`: of its hot key."""
+    """`worker`: cold address; `sender`: of its hot key. `weights`: what it computed with, where that is not what its
+    model's folder holds; for tests."""
 
     options: Options
     chain: Chain
@@ -35,6 +40,7 @@ class Beside:
     store: Store
     sender: Sender
     notices: Notices
+    weights: "Weights | None" = None
     _ending: asyncio.Event = field(default_factory=asyncio.Event)
     _collecting: asyncio.Task[None] | None = None
     _others: list[asyncio.Task[None]] = field(default_factory=list)
@@ -71,20 +77,21 @@ class Beside:
         shutil.rmtree(scratch, ignore_errors=True)  # what a killed process left
         scratch.mkdir(parents=True, exist_ok=True)
         poll = min(MAX_POLL_SECONDS, await game.number("moveDeadline") / 10)
-        build = _build(self.options, scratch)
+        build = _build(self.options, scratch, self.weights)
         return Defender(self.chain, game, self.worker, self.store, self.sender, build, self.notices, poll)
 
 
-def _build(options: Options, scratch: Path) -> Build:
+def _build(options: Options, scratch: Path, weights: "Weights | None") -> Build:
     """Chooses a back end, which takes a moment, only once there is a dispute."""
 
     @cache
     def tracer() -> Build:
+        from efedllm.model.segment_weights import SegmentWeights
         from efedllm.numerics.backend import select
 
         from .tracing import Tracer
 
-        return Tracer(options.model, select(options.backend), scratch)
+        return Tracer(options.model, select(options.backend), scratch, weights=weights or SegmentWeights)
 
     return lambda model, inputs: tracer()(model, inputs)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from efedllm.model.shard import Shard
 
     from .options import Options
+    from .tracing import Weights
 
 
 def add_parser(subparsers: "_SubParsersAction[ArgumentParser]") -> None:
@@ -129,8 +130,11 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def run(arguments: Namespace, load: "Callable[[Options, int], Shard] | None" = None) -> int:
-    """Serve until told to stop. `load` makes the shard; the default loads and checks the model's layers."""
+def run(
+    arguments: Namespace, load: "Callable[[Options, int], Shard] | None" = None, weights: "Weights | None" = None
+) -> int:
+    """Serve until told to stop. `load` makes the shard, `weights` opens what disputes are played with; by default both
+    are the model's, checked."""
     from .program import load_shard
     from .program import run as serve
 
@@ -141,5 +145,5 @@ def run(arguments: Namespace, load: "Callable[[Options, int], Shard] | None" = N
             progress(text)
 
     set_up_logging(arguments.log_json)
-    asyncio.run(serve(options(arguments), announce, load or load_shard))
+    asyncio.run(serve(options(arguments), announce, load or load_shard, weights))
     return 0

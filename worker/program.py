@@ -40,6 +40,8 @@ from .store import Store, store_path
 if TYPE_CHECKING:
     from efedllm.model.shard import Shard
 
+    from .tracing import Weights
+
 log = logging.getLogger("efedllm.worker")
 
 TAKE_KEY_SECONDS = 10.0
@@ -62,8 +64,16 @@ def load_shard(options: Options, end: int) -> "Shard":
     return Shard(load(options.model, options.start, end), backend, options.device)
 
 
-async def run(options: Options, announce: Announce, load: Callable[[Options, int], "Shard"] = load_shard) -> None:
-    """Serve until SIGTERM or SIGINT. Raises StartError, ChainError, ModelError or NumericsError if it cannot start."""
+async def run(
+    options: Options,
+    announce: Announce,
+    load: Callable[[Options, int], "Shard"] = load_shard,
+    weights: "Weights | None" = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT. Raises StartError, ChainError, ModelError or NumericsError if it cannot start.
+
+    load: makes what answers requests; weights: opens what disputes about them are played with, None: the model's files.
+    """
     from efedllm.model.load import read_manifest
     from efedllm.model.spec import model_spec
 
@@ -96,7 +106,7 @@ async def run(options: Options, announce: Announce, load: Callable[[Options, int
         settling = await _take_key(sender)
         stack.callback(settling.cancel)
         notices = Notices(announce)
-        beside = Beside(options, chain, cold, store, sender, notices)
+        beside = Beside(options, chain, cold, store, sender, notices, weights)
         if objection is not None:
             await _defend_only(beside, objection, stop, announce)
             return

@@ -1,8 +1,9 @@
 """Builds what a dispute is played with: the trace of a receipt, from the inputs kept and the model's files."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from efedllm.model.segment_weights import SegmentWeights
+from efedllm.model.segment_weights import SegmentWeights, WeightSource
 from efedllm.model.trace import Trace
 from efedllm.model.trace_rows import Lie
 from efedllm.numerics.prepared import Backend
@@ -19,21 +20,32 @@ from .defence import Exhibit
 from .errors import WorkerError
 from .kept import Inputs
 
+Weights = Callable[[Path, bytes], WeightSource]
+"""Opens a built model's folder, given its weights root. Raises ModelError for another model's."""
+
 
 class Tracer:
     """`defender.Build` over a built model's folder, of which one layer at a time is in memory. scratch: for its files.
 
-    lie: what the trace is made to say instead of the truth; for tests.
+    lie: what the trace is made to say instead of the truth; for tests. weights: what it computes with; likewise.
     """
 
-    def __init__(self, folder: Path, backend: Backend, scratch: Path, lie: Lie | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        backend: Backend,
+        scratch: Path,
+        lie: Lie | None = None,
+        weights: Weights = SegmentWeights,
+    ) -> None:
         self._folder, self._backend, self._scratch, self._lie = folder, backend, scratch, lie
+        self._weights = weights
 
     def __call__(self, model: ModelSpec, inputs: Inputs) -> Exhibit:
         """Raises ModelError for another model's folder, WorkerError if inputs are gone."""
         request, receipt = inputs.paper.request, inputs.paper.receipt
         shape = shape_of(model, request, receipt)
-        weights = SegmentWeights(self._folder, model.weights_root)
+        weights = self._weights(self._folder, model.weights_root)
         entered = _entered(inputs, shape)
         trace = Trace(
             weights,

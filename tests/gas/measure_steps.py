@@ -40,29 +40,29 @@ LINEARS = ("layer 1 linear q", "layer 19 linear o", "layer 22 linear gate", "exi
 """Those of 4,096 columns."""
 
 
-def measure(anvil: AnvilProcess) -> dict[str, int]:
+def measure(anvil: AnvilProcess, shape: Shape = SHAPE) -> dict[str, int]:
     """Program, tensor and part -> gas of one check."""
     steps = StepChain(anvil)
     gas = {}
-    for segment in (0, 2, SHAPE.segments - 1):
-        program = SHAPE.program(segment)
+    for segment in (0, 2, shape.segments - 1):
+        program = shape.program(segment)
         names = {Program.ENTRY: ["embed"], Program.LAYER: [x.name for x in Layer], Program.EXIT: [x.name for x in Exit]}
         for tensor, name in enumerate(names[program]):
-            parts = SHAPE.parts(segment, tensor)
+            parts = shape.parts(segment, tensor)
             for part in range(len(parts)):
                 label = f"{program.value} {tensor} {name.lower().replace('_', ' ')}"
                 label += f", part {part + 1}" if len(parts) > 1 else ""
-                gas[label] = _check(steps, SAMPLING, segment, tensor, part)
-    gas["exit 18 sample, greedy"] = _check(steps, GREEDY, SHAPE.segments - 1, Exit.SAMPLE, 0)
+                gas[label] = _check(steps, shape, SAMPLING, segment, tensor, part)
+    gas["exit 18 sample, greedy"] = _check(steps, shape, GREEDY, shape.segments - 1, Exit.SAMPLE, 0)
     return gas
 
 
-def _check(steps: StepChain, sampling: Sampling, segment: int, tensor: int, part: int) -> int:
-    row = SHAPE.rows(segment, tensor)[-1]
-    count = SHAPE.parts(segment, tensor)[part].count
-    step = SHAPE.step(segment, tensor, row, part, min(count - 1, count // 2 + 77))
+def _check(steps: StepChain, shape: Shape, sampling: Sampling, segment: int, tensor: int, part: int) -> int:
+    row = shape.rows(segment, tensor)[-1]
+    count = shape.parts(segment, tensor)[part].count
+    step = shape.step(segment, tensor, row, part, min(count - 1, count // 2 + 77))
     rng = Dense(f"{segment} {tensor} {part}")
-    return steps.gas(trial_of(rng, filled(rng, SHAPE, sampling, step)).call())
+    return steps.gas(trial_of(rng, filled(rng, shape, sampling, step)).call())
 
 
 def main() -> None:
