@@ -23,6 +23,7 @@ from efedllm.numerics import ops
 from efedllm.numerics.prepared import Backend
 from efedllm.numerics.weights import Matrix
 from efedllm.protocol.committed import CommittedRows, CommittedTokens
+from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.hash_tree import HashTree, leaf_hashes
 from efedllm.protocol.merkle import HASH_BYTES
 from efedllm.protocol.objects import Sampling
@@ -125,7 +126,13 @@ class Trace:
         self.shape.row_node(segment, tensor, row)  # raises
         return self._read_row(segment, tensor, row)
 
-    def leaf(self, place: Place) -> bytes:
+    def leaf(self, node: Node) -> bytes:
+        """Bytes of the leaf that a node is. Raises ProtocolError for a node that is none."""
+        if (place := self.shape.find_place(node)) is None:
+            raise ProtocolError(f"node {node.path} at depth {node.depth} is no leaf")
+        return self.leaf_at(place)
+
+    def leaf_at(self, place: Place) -> bytes:
         """Bytes of a leaf. Raises ProtocolError for a leaf that is not there."""
         offset = self.shape.leaf_offset(*place[:2], place.leaf)
         return self.row(*place[:3])[offset : offset + self.shape.leaf_bytes(*place[:2], place.leaf)]

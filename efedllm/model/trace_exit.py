@@ -1,6 +1,5 @@
 """Values of the trace of the exit: final norm, head and sampling, with the histograms that its cuts are read from."""
 
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from efedllm.numerics.sampling import LARGEST_Z
 from efedllm.numerics.weights import Gain, Matrix
 from efedllm.protocol.model_spec import ModelSpec
 from efedllm.protocol.objects import Sampling
-from efedllm.protocol.trace_operand import TOP_P_OFF, has_top_k, has_top_p
+from efedllm.protocol.trace_operand import TOP_P_OFF, draw, has_top_k, has_top_p
 from efedllm.protocol.trace_tensors import DIGITS, TILE, Exit, Kind
 
 Integers = NDArray[np.int64]
@@ -95,10 +94,10 @@ class ExitTrace:
         total = int(put(Exit.SUMS, 1, sums.sum(keepdims=True), Kind.UINT64)[0])
         tile, rest = 0, 0
         if self._sampling.temperature:
-            draw = int.from_bytes(sha256(self._seed + (row + 1).to_bytes(8, "big")).digest(), "big") * total >> 256
+            left = draw(self._seed, row + 1, total)
             below = np.cumsum(sums)
-            tile = min(int(np.searchsorted(below, draw, side="right")), self._tiles - 1)
-            rest = draw - (int(below[tile - 1]) if tile else 0)
+            tile = min(int(np.searchsorted(below, left, side="right")), self._tiles - 1)
+            rest = left - (int(below[tile - 1]) if tile else 0)
             inside = int(np.searchsorted(np.cumsum(padded[tile]), rest, side="right"))
         else:
             tile = int(np.argmax(maxima == top))

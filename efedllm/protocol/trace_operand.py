@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import sha256
 
 from efedllm.protocol.merkle import LEAF_BYTES
 from efedllm.protocol.model_spec import ModelSpec
@@ -91,7 +92,7 @@ class Choice(Enum):
     TOKEN = "token"  # of the input, for the embedding's row
     EXP2 = "exp2"  # leaf of the exp2 table, `exp2_leaf`; None if none is read
     SIGMOID = "sigmoid"  # leaf of the sigmoid table, `sigmoid_leaf`; None if none is read
-    TILE = "tile"  # that the sample names, below `Shape.tiles`
+    TILE = "tile"  # of the sample, as it follows from the sums or maxima that are opened before it
 
 
 def exp2_leaf(distance: int) -> int | None:
@@ -102,6 +103,11 @@ def exp2_leaf(distance: int) -> int | None:
 def sigmoid_leaf(x: int) -> int | None:
     """The leaf of the sigmoid table that `sigmoid(x)` reads; None for |x| >= 2^20, where it reads none."""
     return (abs(x) >> 11) // TABLE_LEAF if abs(x) < SIGMOID_END else None
+
+
+def draw(seed: bytes, position: int, total: int) -> int:
+    """`r` of docs/numerics.md, below a positive total. position: absolute, of the new token."""
+    return int.from_bytes(sha256(seed + position.to_bytes(8, "big")).digest(), "big") * total >> 256
 
 
 def has_top_k(model: ModelSpec, sampling: Sampling) -> bool:

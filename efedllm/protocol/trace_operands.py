@@ -34,8 +34,8 @@ def _is_behind(shape: Shape, step: Step) -> bool:
 def operands(shape: Shape, sampling: Sampling, step: Step, choice: int | None = 0) -> tuple[Operand, ...]:
     """Operands of an element, in the order in which they are opened; none where the element is a constant.
 
-    choice: the number that `choice_of` asks for. Raises ProtocolError for a step that is not there, or a choice that
-    no element can name (a token or tile past the vocabulary; such an element is wrong by itself).
+    choice: the number that `choice_of` asks for. Raises ProtocolError for a step that is not there, and for a token or
+    tile past the vocabulary.
     """
     part, at = shape.find_element(step)
     sources = Sources(shape, step)
