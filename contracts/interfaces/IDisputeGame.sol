@@ -258,7 +258,7 @@ interface IDisputeGame {
     error NoSuchGame(uint256 gameId);
     error WrongPhase(Phase phase);
     error TooLate(uint256 deadline);
-    error TooEarly(uint256 deadline);
+    error TooEarly(uint256 until);
     error NotTheWorker(address caller);
     error NotTheChallenger(address caller);
     error TooManyGames(address worker);

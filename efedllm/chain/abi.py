@@ -18,7 +18,7 @@ from eth_utils.crypto import keccak
 
 from efedllm.chain.errors import ChainError
 
-CONTRACTS = ("WorkToken", "ModelRegistry", "StakeRegistry", "Channels", "Beacon")
+CONTRACTS = ("WorkToken", "ModelRegistry", "StakeRegistry", "Channels", "Beacon", "DisputeGame")
 
 AbiItem = Mapping[str, Any]
 T = TypeVar("T")

@@ -15,6 +15,7 @@ from efedllm.chain.addresses import parse_address
 from efedllm.chain.errors import ChainError, DeploymentError, WrongChain
 from efedllm.errors import on_one_line
 from efedllm.protocol.eip712 import Domain
+from efedllm.protocol.values import ZERO_ADDRESS
 from efedllm.strict_json import parse_json
 
 _VERSION = 1
@@ -27,23 +28,29 @@ _AMOUNTS = frozenset({"first_slash"})  # decimal strings in the file: JSON reade
 
 @dataclass(frozen=True)
 class Contracts:
-    """Checksummed addresses."""
+    """Checksummed addresses. `dispute_game` is zero where nobody can slash."""
 
     token: str
     model_registry: str
     stake_registry: str
     channels: str
     beacon: str
+    dispute_game: str = ZERO_ADDRESS
+
+    @property
+    def has_game(self) -> bool:
+        return self.dispute_game != ZERO_ADDRESS
 
     def names(self) -> dict[str, str]:
         """Contract names (abi.CONTRACTS) by address."""
+        game = {self.dispute_game: "DisputeGame"} if self.has_game else {}
         return {
             self.token: "WorkToken",
             self.model_registry: "ModelRegistry",
             self.stake_registry: "StakeRegistry",
             self.channels: "Channels",
             self.beacon: "Beacon",
-        }
+        } | game
 
 
 @dataclass(frozen=True)

@@ -6,42 +6,15 @@ own trees lie below them. All of it follows from counts; hashes come from a `Tre
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import NamedTuple, Protocol
 
+from efedllm.protocol.committed import CommittedRows, CommittedTokens
 from efedllm.protocol.errors import ProtocolError
+from efedllm.protocol.game import ROW_SHIFT, Phase, Side
 from efedllm.protocol.merkle import HASH_BYTES, LEAF_BYTES, depth_of, node_hash
 from efedllm.protocol.trace import REVEAL_LEVELS, Node, Place, Shape, zero_root
 
-ROW_PATH_BITS = 24
-"""In a row, a game's path is the row's number in the tree above, and in these bits the node's number in the row."""
 TOKEN_BYTES = 4
-
-
-class Side(IntEnum):
-    """`IDisputeGame.Side`: which of the three trees of the game root the worker is led down."""
-
-    NONE = 0
-    INPUT = 1
-    BODY = 2
-    OUTPUT = 3
-
-
-class Phase(IntEnum):
-    """`IDisputeGame.Phase`: whose turn it is, and for what."""
-
-    NONE = 0
-    TRACE = 1
-    SIDE = 2
-    REVEAL = 3
-    PICK = 4
-    LEAF = 5
-    PROOF = 6
-    LOST = 7
-    DEMAND = 8
-    ANSWERED = 9
-    WORKER_WON = 10
-    CHALLENGER_WON = 11
 
 
 class Spot(NamedTuple):
@@ -63,8 +36,12 @@ class TreeSource(Protocol):
     def node(self, node: Node) -> bytes:
         """Hash of a node, also where nothing but padding is."""
 
-    def leaf(self, node: Node) -> bytes:
-        """Bytes of the leaf that a node is."""
+
+class BodySource(TreeSource, Protocol):
+    """A trace."""
+
+    def leaf(self, place: Place) -> bytes:
+        """Bytes of a leaf."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +114,7 @@ class Descent:
 
     def word(self, spot: Spot) -> int:
         """Number of the word that a spot is at, or in the row of."""
-        return spot.path >> ROW_PATH_BITS if spot.in_row else spot.path << spot.height
+        return spot.path >> ROW_SHIFT if spot.in_row else spot.path << spot.height
 
     def node(self, spot: Spot) -> Node:
         """The spot's node, numbered as in `TreeSource`."""
@@ -146,7 +123,7 @@ class Descent:
             return Node(depth - spot.height, spot.path)
         word = self.word(spot)
         below = depth_of(self.row_leaves(spot.side, word)) - spot.height
-        return Node(depth + below, word << below | self._in_row(spot))
+        return Node(depth + below, word << below | self.leaf_number(spot))
 
     def is_row_root(self, spot: Spot) -> bool:
         """Whether the spot is a word below which a row lies; the descent goes on there as `enter` says."""
@@ -155,7 +132,7 @@ class Descent:
     def is_empty(self, spot: Spot) -> bool:
         """Whether nothing can be there: its hash is `zero_root(height)`, or the worker has lost."""
         if spot.in_row:
-            return self._in_row(spot) << spot.height >= self.row_leaves(spot.side, self.word(spot))
+            return self.leaf_number(spot) << spot.height >= self.row_leaves(spot.side, self.word(spot))
         if spot.side is Side.BODY:
             return self.shape.is_padding(self.node(spot))
         return self.word(spot) >= self.words(spot.side)
@@ -175,15 +152,15 @@ class Descent:
         levels = min(REVEAL_LEVELS, spot.height)
         if not 0 <= digit < 1 << levels:
             raise ProtocolError(f"{1 << levels} nodes are revealed there, and none has number {digit}")
-        word, at = (self.word(spot), self._in_row(spot)) if spot.in_row else (0, spot.path)
+        word, at = (self.word(spot), self.leaf_number(spot)) if spot.in_row else (0, spot.path)
         at = at << levels | digit
-        path = word << ROW_PATH_BITS | at if spot.in_row else at
+        path = word << ROW_SHIFT | at if spot.in_row else at
         return Spot(spot.side, spot.height - levels, path, spot.in_row)
 
     def enter(self, spot: Spot) -> Spot:
         """The same node as the root of its row's tree."""
         word = self.word(spot)
-        return Spot(spot.side, depth_of(self.row_leaves(spot.side, word)), word << ROW_PATH_BITS, True)
+        return Spot(spot.side, depth_of(self.row_leaves(spot.side, word)), word << ROW_SHIFT, True)
 
     def after(self, spot: Spot, pick: Pick) -> Spot:
         """Where a descent is after a pick."""
@@ -195,7 +172,7 @@ class Descent:
         found = self.shape.find_row(self.word(spot)) if spot.side is Side.BODY else None
         if found is None or not spot.in_row or spot.height or self.is_empty(spot):
             raise ProtocolError("the descent has not arrived at a leaf of the trace")
-        return Place(*found, self._in_row(spot))
+        return Place(*found, self.leaf_number(spot))
 
     def leaf_bytes(self, spot: Spot) -> int:
         """Length that the leaf at a spot has."""
@@ -204,10 +181,11 @@ class Descent:
             return self.shape.leaf_bytes(segment, tensor, leaf)
         if not spot.in_row:
             return TOKEN_BYTES
-        return min(LEAF_BYTES, 4 * self.shape.model.hidden - LEAF_BYTES * self._in_row(spot))
+        return min(LEAF_BYTES, 4 * self.shape.model.hidden - LEAF_BYTES * self.leaf_number(spot))
 
-    def _in_row(self, spot: Spot) -> int:
-        return spot.path & ((1 << ROW_PATH_BITS) - 1)
+    def leaf_number(self, spot: Spot) -> int:
+        """Number of a spot in a row among those of its height."""
+        return spot.path & ((1 << ROW_SHIFT) - 1)
 
     # ── how long ────────────────────────────────────────────────────────────
 
@@ -231,6 +209,15 @@ def reveal(descent: Descent, spot: Spot, source: TreeSource) -> tuple[bytes, ...
     """The worker's answer in phase REVEAL: the nodes below a spot, from left to right."""
     levels = min(REVEAL_LEVELS, spot.height)
     return tuple(source.node(descent.node(descent.child(spot, digit))) for digit in range(1 << levels))
+
+
+def leaf(descent: Descent, spot: Spot, source: BodySource | CommittedTokens | CommittedRows) -> bytes:
+    """The worker's answer in phase LEAF: the bytes that the game's node is the hash of."""
+    if isinstance(source, CommittedTokens):
+        return source.tokens[descent.word(spot)].to_bytes(TOKEN_BYTES, "little")
+    if isinstance(source, CommittedRows):
+        return source.open_leaf(descent.word(spot), descent.leaf_number(spot)).data
+    return source.leaf(descent.place(spot))
 
 
 def pick(descent: Descent, spot: Spot, node: bytes, revealed: Sequence[bytes], own: TreeSource) -> Pick | None:

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efedllm.protocol.descent import Descent, Phase, Side, Spot, pick, reveal
+from efedllm.protocol.committed import CommittedRows, CommittedTokens
+from efedllm.protocol.descent import Descent, Spot, leaf, pick, reveal
 from efedllm.protocol.errors import ProtocolError
+from efedllm.protocol.game import Phase, Side
 from efedllm.protocol.merkle import EMPTY
 from efedllm.protocol.trace import Node, Place, Shape, zero_root
 from tests.support.descents import MadeUp, play
@@ -38,7 +40,7 @@ def places(descent: Descent, side: Side) -> st.SearchStrategy[tuple[int, int]]:
 
     def leaves(word: int) -> st.SearchStrategy[tuple[int, int]]:
         count = descent.row_leaves(side, word) if descent.has_rows(side) else 1
-        return st.integers(0, count - 1).map(lambda leaf: (word, leaf))
+        return st.integers(0, count - 1).map(lambda number: (word, number))
 
     return st.sampled_from(words).flatmap(leaves)
 
@@ -56,12 +58,12 @@ def test_descent_ends_at_the_first_difference(side: Side, data: st.DataObject) -
     worker, challenger = MadeUp(descent, side, altered), MadeUp(descent, side)
     played = play(descent, side, worker, challenger)
     assert played.phase is Phase.PROOF
-    word, leaf = min(altered)
+    word, number = min(altered)
     assert descent.word(played.spot) == word
     if descent.has_rows(side):
-        assert played.spot == Spot(side, 0, word << 24 | leaf, True)
+        assert played.spot == Spot(side, 0, word << 24 | number, True)
     if side is Side.BODY:
-        place = Place(*(descent.shape.find_row(word) or (0, 0, 0)), leaf)
+        place = Place(*(descent.shape.find_row(word) or (0, 0, 0)), number)
         assert descent.place(played.spot) == place
         assert descent.node(played.spot) == descent.shape.leaf_node(place)
     assert played.moves + 2 + 1 <= descent.longest()
@@ -157,3 +159,19 @@ def test_longest_game() -> None:
 
 def test_zero_words_stand_for_nothing() -> None:
     assert zero_root(0) == EMPTY
+
+
+def test_leaves_that_the_worker_reveals() -> None:
+    prompt = [3, 1, 4, 1, 5]
+    first = Descent(Shape(model_spec(), 0, 2, 6, 5, 2))
+    tokens = CommittedTokens([*prompt, 9])
+    assert leaf(first, Spot(Side.INPUT, 0, 5), tokens) == bytes([9, 0, 0, 0])
+    inner = Descent(Shape(model_spec(hidden=300), 1, 2, 6, 5, 2))
+    rows = CommittedRows(6, lambda at: bytes([at]) * 1200)
+    spot = inner.child(inner.enter(Spot(Side.INPUT, 0, 4)), 1)
+    assert leaf(inner, spot, rows) == bytes([4]) * 176
+    assert len(leaf(inner, spot, rows)) == inner.leaf_bytes(spot)
+    body = MadeUp(inner, Side.BODY)
+    place = Place(0, 27, 3, 1)
+    slot = inner.shape.row_node(0, 27, 3).path
+    assert leaf(inner, Spot(Side.BODY, 0, slot << 24 | 1, True), body) == body.leaf(place)
