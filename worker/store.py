@@ -19,10 +19,14 @@ from efedllm.protocol.vouchers import Book, Leaf
 from efedllm.storage.database import Database, Layout
 
 from .errors import StoreError
+from .games import Games
+from .kept import Kept
 from .rows import RowFiles
 
 assert __package__ is not None
-LAYOUT = Layout(__package__, ("schema.sql", "schema_2.sql", "schema_3.sql"), "what was signed", StoreError)
+LAYOUT = Layout(
+    __package__, ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql"), "what was signed", StoreError
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ def store_path(data_dir: Path, chain_id: int, channels: str) -> Path:
 
 
 class Store:
-    """All methods are synchronous and may be called from any thread; one lock serialises them.
+    """All methods are synchronous and may be called from any thread; one lock serialises them. `games` holds disputes,
+    `kept` says what may be deleted.
 
     Open in one program at a time, which serves; `read_only` may be opened beside it, as `efedllm claim` does.
     """
@@ -54,6 +59,8 @@ class Store:
         except StoreError:
             self._db.close()
             raise
+        self.games = Games(self._db)
+        self.kept = Kept(self._db, self._rows)
 
     def close(self) -> None:
         self._db.close()
@@ -82,11 +89,12 @@ class Store:
             session_key,
             epoch,
             "open",
+            request.expiry,
         )
         with self._db.transaction() as db:
             cursor = db.execute(
                 "INSERT INTO requests (id, request, signature, salt, prompt, shard, session_key, epoch, state, "
-                "row_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING",
+                "expiry, row_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING",
                 row,
             )
             return cursor.rowcount == 1

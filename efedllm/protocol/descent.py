@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from efedllm.protocol.committed import CommittedRows, CommittedTokens
 from efedllm.protocol.errors import ProtocolError
-from efedllm.protocol.game import ROW_SHIFT, Phase, Side
+from efedllm.protocol.game import ROW_SHIFT, Game, Phase, Side
 from efedllm.protocol.merkle import HASH_BYTES, LEAF_BYTES, depth_of, node_hash
 from efedllm.protocol.trace import REVEAL_LEVELS, Node, Place, Shape, zero_root
 
@@ -36,12 +35,8 @@ class TreeSource(Protocol):
     def node(self, node: Node) -> bytes:
         """Hash of a node, also where nothing but padding is."""
 
-
-class BodySource(TreeSource, Protocol):
-    """A trace."""
-
-    def leaf(self, place: Place) -> bytes:
-        """Bytes of a leaf."""
+    def leaf(self, node: Node) -> bytes:
+        """Bytes of the leaf that a node is."""
 
 
 @dataclass(frozen=True)
@@ -211,13 +206,9 @@ def reveal(descent: Descent, spot: Spot, source: TreeSource) -> tuple[bytes, ...
     return tuple(source.node(descent.node(descent.child(spot, digit))) for digit in range(1 << levels))
 
 
-def leaf(descent: Descent, spot: Spot, source: BodySource | CommittedTokens | CommittedRows) -> bytes:
+def leaf(descent: Descent, spot: Spot, source: TreeSource) -> bytes:
     """The worker's answer in phase LEAF: the bytes that the game's node is the hash of."""
-    if isinstance(source, CommittedTokens):
-        return source.tokens[descent.word(spot)].to_bytes(TOKEN_BYTES, "little")
-    if isinstance(source, CommittedRows):
-        return source.open_leaf(descent.word(spot), descent.leaf_number(spot)).data
-    return source.leaf(descent.place(spot))
+    return source.leaf(descent.node(spot))
 
 
 def pick(descent: Descent, spot: Spot, node: bytes, revealed: Sequence[bytes], own: TreeSource) -> Pick | None:
@@ -252,3 +243,8 @@ def _levels(revealed: Sequence[bytes], levels: int) -> list[list[bytes]]:
         below = tree[-1]
         tree.append([node_hash(below[at], below[at + 1]) for at in range(0, len(below), 2)])
     return tree
+
+
+def spot_of(game: Game) -> Spot:
+    """Where the contract says that a descent is."""
+    return Spot(game.side, game.height, game.path, game.in_row)

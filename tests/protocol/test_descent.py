@@ -174,4 +174,4 @@ def test_leaves_that_the_worker_reveals() -> None:
     body = MadeUp(inner, Side.BODY)
     place = Place(0, 27, 3, 1)
     slot = inner.shape.row_node(0, 27, 3).path
-    assert leaf(inner, Spot(Side.BODY, 0, slot << 24 | 1, True), body) == body.leaf(place)
+    assert leaf(inner, Spot(Side.BODY, 0, slot << 24 | 1, True), body) == body.leaf(inner.shape.leaf_node(place))

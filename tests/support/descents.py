@@ -8,7 +8,7 @@ from hashlib import sha256
 from efedllm.protocol.descent import Descent, Pick, Spot, pick, reveal
 from efedllm.protocol.game import Phase, Side
 from efedllm.protocol.merkle import depth_of, leaf_hash, node_hash
-from efedllm.protocol.trace import Node, Place, zero_root
+from efedllm.protocol.trace import Node, zero_root
 
 Altered = tuple[int, int]
 """Number of a word, and of a leaf in its row; 0 where a word is no row."""
@@ -29,10 +29,7 @@ class MadeUp:
             known = self._known[node] = self._make(node)
         return known
 
-    def leaf(self, place: Place) -> bytes:
-        return self.leaf_at(self.descent.shape.leaf_node(place))
-
-    def leaf_at(self, node: Node) -> bytes:
+    def leaf(self, node: Node) -> bytes:
         word, at, _ = self._split(node)
         spot = self._spot(node)
         length = self.descent.leaf_bytes(spot)
@@ -68,7 +65,7 @@ class MadeUp:
             if spot.height == 0:
                 if self.side is Side.OUTPUT and not self.descent.is_last:
                     return sha256(f"row {word} {(word, 0) in self.altered}".encode()).digest()
-                return leaf_hash(self.leaf_at(node))
+                return leaf_hash(self.leaf(node))
         return node_hash(*(self.node(Node(node.depth + 1, 2 * node.path + at)) for at in (0, 1)))
 
 
@@ -93,7 +90,7 @@ def play(descent: Descent, side: Side, worker: MadeUp, challenger: MadeUp) -> Pl
     while True:
         phase = descent.phase(spot) if not (spot.in_row and spot.height == 0) else Phase.LEAF
         if phase is Phase.LEAF:
-            assert leaf_hash(leaf := worker.leaf_at(descent.node(spot))) == node
+            assert leaf_hash(leaf := worker.leaf(descent.node(spot))) == node
             assert len(leaf) == descent.leaf_bytes(spot)
             return Played(spot, Phase.PROOF, moves + 1, revealed)
         if phase in (Phase.PROOF, Phase.LOST):
