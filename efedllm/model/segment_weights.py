@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from efedllm.model.load import LayerWeights, check_model, load_embedding, load_final, load_layer, load_tables
 from efedllm.model.proof import open_weight
@@ -11,9 +12,30 @@ from efedllm.protocol import trace_operand
 from efedllm.protocol.hash_tree import Opening
 from efedllm.protocol.model_spec import ModelSpec
 
+Place = trace_operand.WeightLeaf | trace_operand.MatrixRow | trace_operand.Gain
+
+
+class WeightSource(Protocol):
+    """The weights of a model as a trace asks for them: part by part, and kept by nobody but who asked."""
+
+    @property
+    def tables(self) -> Tables: ...
+
+    def embedding(self) -> Matrix: ...
+
+    def layer(self, index: int) -> LayerWeights: ...
+
+    def final(self) -> tuple[Gain, Matrix]:
+        """Final norm and head."""
+        ...
+
+    def open(self, operand: Place) -> Opening:
+        """A weight with its siblings up to the weights root."""
+        ...
+
 
 class SegmentWeights:
-    """A built model. What is loaded is checked, and kept by nobody but who asked for it; tables are kept.
+    """A built model's. What is loaded is checked; tables are kept.
 
     Raises ModelError for a model that is altered or, given `expected_root`, another one.
     """
@@ -40,6 +62,6 @@ class SegmentWeights:
         """Final norm and head."""
         return load_final(self._folder, self.manifest)
 
-    def open(self, operand: trace_operand.WeightLeaf | trace_operand.MatrixRow | trace_operand.Gain) -> Opening:
+    def open(self, operand: Place) -> Opening:
         """A weight with its siblings up to the weights root."""
         return open_weight(self._folder, self.manifest, operand)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from efedllm.model.errors import ModelError
-from efedllm.model.segment_weights import SegmentWeights
+from efedllm.model.segment_weights import WeightSource
 from efedllm.model.trace_attention import Stored
 from efedllm.model.trace_exit import ExitTrace
 from efedllm.model.trace_layer import LayerTrace
@@ -45,7 +45,7 @@ class Trace:
 
     def __init__(
         self,
-        weights: SegmentWeights,
+        weights: WeightSource,
         shape: Shape,
         inputs: CommittedTokens | CommittedRows,
         sampling: Sampling,
