@@ -105,8 +105,9 @@ class Trace:
 
     def node(self, node: Node) -> bytes:
         """Any node under `bodyRoot`. Raises IndexError or ProtocolError where there is none."""
+        top = self._top_tree  # with it everything is there that lies below
         if node.depth <= self.shape.tensor_depth:
-            return self._top_tree.node(node)
+            return top.node(node)
         if node.depth <= self.shape.upper_depth:
             below = node.depth - self.shape.tensor_depth
             tree = self._tensor_tree(node.path >> below)
