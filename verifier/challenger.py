@@ -13,9 +13,9 @@ from typing import Any, Protocol, TypeVar
 
 from efedllm.chain.binding import Call
 from efedllm.chain.errors import EarlierTransaction, TransactionError
+from efedllm.chain.follower import Follower
 from efedllm.chain.game_events import Demanded, Ended, Opened
 from efedllm.chain.origin import Event
-from efedllm.protocol.descent import Descent
 from efedllm.protocol.eip712 import Domain, recover
 from efedllm.protocol.game import Game, Paper, Phase, Side
 from efedllm.protocol.records import Record
@@ -67,8 +67,8 @@ class Matter:
 
 
 class Challenger:
-    """vocab: the model's number of token ids. budget: base units that may be bound in bonds at a time; None: all that
-    the account holds. descent_of: the moves of games on a paper, from counts."""
+    """vocab: the model's number of token ids. follower: keeps the docket's events. budget: base units that may be bound
+    in bonds at a time; None: all that the account holds."""
 
     def __init__(
         self,
@@ -77,12 +77,12 @@ class Challenger:
         own: OwnComputations,
         domain: Domain,
         vocab: int,
-        descent_of: Callable[[Paper], Descent],
+        follower: Follower,
         budget: int | None = None,
         clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._court, self._docket, self._own, self._domain, self._vocab = court, docket, own, domain, vocab
-        self._descent_of, self._budget, self._clock = descent_of, budget, clock
+        self._follower, self._budget, self._clock = follower, budget, clock
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trace")
         self._said: dict[bytes, str] = {}
 
@@ -95,6 +95,7 @@ class Challenger:
         Raises ChainError where the chain cannot be asked, StoreError.
         """
         due: list[int] = []
+        await self._follower.catch_up()
         matters = [await self._look(dossier) for dossier in self._docket.open_dossiers()]
         taken = {(one.dossier.worker, one.dossier.request_id) for one in matters if one.live is not None}
         for matter in sorted(matters, key=_urgency):
