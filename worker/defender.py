@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from efedllm.chain.abi import build
 from efedllm.chain.batch import read_some
@@ -25,6 +26,7 @@ from .defence import (
     AnswerDemand,
     Concede,
     Due,
+    Exhibit,
     Facing,
     Move,
     PostTrace,
@@ -42,10 +44,11 @@ from .games import GameLedger
 from .kept import Inputs
 from .notices import Notices
 from .store import Store
-from .tracing import Build
 
 log = logging.getLogger("efedllm.worker")
 
+Build = Callable[[ModelSpec, Inputs], Exhibit]
+"""Builds what games about a receipt are played with; takes the model as it is registered. Raises EfedllmError."""
 BATCH = 16
 """Moves that may share a block."""
 LAG_SECONDS = 60.0
@@ -99,10 +102,19 @@ class Defender:
         finally:
             await self._exhibits.close()
 
-    async def open_games(self) -> list[Facing]:
-        """Games and demands that are not over, as of the newest block. Raises ChainError, StoreError."""
-        found = await self._look()
-        return [one for one in found.games if due(one.game, found.newest, found.now) is not Due.NONE]
+    async def tell_open(self) -> None:
+        """At the end of the program: what would be lost without it."""
+        try:
+            found = await self._look()
+        except (ChainError, StoreError) as error:
+            log.warning("whether games are open cannot be said: %s", error)
+            return
+        open_ones = [one for one in found.games if due(one.game, found.newest, found.now) is not Due.NONE]
+        if open_ones:
+            first = min(one.game.deadline for one in open_ones)
+            when = datetime.fromtimestamp(first, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            text = f"{len(open_ones)} games against this worker are open: start it again before {when}"
+            self._notices.announce(text, {"event": "open games", "count": len(open_ones), "deadline": first})
 
     async def defend(self) -> float:
         """Do whatever there is to do. Returns the seconds until it is worth looking again. Never raises: whatever is in

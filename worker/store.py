@@ -53,6 +53,7 @@ class Store:
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
         """Raises StoreError if the disk refuses, the file is damaged or newer, or another program serves from it."""
+        self.path = path
         self._db = Database(path, LAYOUT, read_only)
         try:
             self._rows = RowFiles(path.with_suffix(".rows"), read_only)

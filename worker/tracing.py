@@ -1,6 +1,5 @@
 """Builds what a dispute is played with: the trace of a receipt, from the inputs kept and the model's files."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from efedllm.model.segment_weights import SegmentWeights
@@ -20,12 +19,9 @@ from .defence import Exhibit
 from .errors import WorkerError
 from .kept import Inputs
 
-Build = Callable[[ModelSpec, Inputs], Exhibit]
-"""Takes the model as it is registered. Raises EfedllmError."""
-
 
 class Tracer:
-    """`Build` over a built model's folder, of whose layers one at a time is in memory. `scratch`: for temporary files.
+    """`defender.Build` over a built model's folder, of which one layer at a time is in memory. scratch: for its files.
 
     lie: what the trace is made to say instead of the truth; for tests.
     """

@@ -46,7 +46,8 @@ class Signature:
 
 @dataclass(frozen=True)
 class Interface:
-    """One contract: its functions by name, events by topic, errors by selector, and creation code."""
+    """One contract: its functions by name, events by topic, errors by selector, creation code, and the code on the
+    chain, with zeros at the half-open byte ranges of `immutables`."""
 
     name: str
     functions: Mapping[str, Signature]
@@ -54,6 +55,8 @@ class Interface:
     errors: Mapping[bytes, Signature]
     constructor: tuple[AbiItem, ...]
     bytecode: bytes
+    runtime: bytes
+    immutables: tuple[tuple[int, int], ...]
 
     def encode_call(self, function: str, *arguments: object) -> bytes:
         signature = self.functions[function]
@@ -90,6 +93,8 @@ def interface(contract: str) -> Interface:
         errors={signature.hash[:4]: signature for signature in of_type["error"]},
         constructor=next((tuple(i["inputs"]) for i in items if i["type"] == "constructor"), ()),
         bytecode=bytes.fromhex(content["bytecode"].removeprefix("0x")),
+        runtime=bytes.fromhex(content["deployedBytecode"].removeprefix("0x")),
+        immutables=tuple((start, end) for start, end in content["immutables"]),
     )
 
 

@@ -28,7 +28,8 @@ _AMOUNTS = frozenset({"first_slash"})  # decimal strings in the file: JSON reade
 
 @dataclass(frozen=True)
 class Contracts:
-    """Checksummed addresses. `dispute_game` is zero where nobody can slash."""
+    """Checksummed addresses. `dispute_game` is zero where nobody can slash, `step_verifier` (with which models are
+    registered) where no model can be judged."""
 
     token: str
     model_registry: str
@@ -36,6 +37,7 @@ class Contracts:
     channels: str
     beacon: str
     dispute_game: str = ZERO_ADDRESS
+    step_verifier: str = ZERO_ADDRESS
 
     @property
     def has_game(self) -> bool:
