@@ -68,6 +68,8 @@ class CommittedRows:
     def open_leaf(self, position: int, leaf: int) -> Opening:
         """One leaf of a row. Raises IndexError for one that it does not have."""
         depth = self._row_tree(position).depth
+        if not 0 <= leaf < 1 << depth:
+            raise IndexError(f"row {position} has no leaf {leaf}")
         node = Node(self.depth + depth, position << depth | leaf)
         return Opening(self.leaf(node), siblings(self.node, node))
 
