@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from efedllm.model.build import build
 from efedllm.model.load import load
 from efedllm.model.segment_weights import SegmentWeights
 from efedllm.model.shard import Shard
-from efedllm.numerics.backend import Backend, select
+from efedllm.numerics.backend import select
 from efedllm.protocol.model_spec import ModelSpec
 from efedllm.protocol.objects import Request
 from tests.model.checkpoints import CONFIG, weights, write_checkpoint
@@ -24,6 +24,8 @@ CHANGES = {
     "max_position_embeddings": 600,
     "tie_word_embeddings": False,
 }
+checked = cache(select)
+"""A back end; its self-test takes longer than most of what is done with it here."""
 TWIN = CONFIG["vocab_size"] // 2
 """Tokens `t` and `t + TWIN` have the same row of the head, so the same logit wherever they are looked at."""
 
@@ -33,7 +35,7 @@ class CheatModel:
 
     def __init__(self, folder: Path, backend: str = "exact") -> None:
         self.folder = folder
-        self.backend: Backend = select(backend)
+        self.backend = checked(backend)
         self._shards: dict[tuple[int, int], Shard] = {}
 
     @classmethod

@@ -17,14 +17,23 @@ from efedllm.protocol import eip712
 from efedllm.protocol.committed import CommittedRows, CommittedTokens
 from efedllm.protocol.descent import Descent
 from efedllm.protocol.merkle import token_leaf, tree_root
-from efedllm.protocol.objects import Receipt, Request
+from efedllm.protocol.objects import Receipt, Request, Sampling
 from efedllm.protocol.receipts import Progress, receipt_for
 from efedllm.protocol.records import Record
 from efedllm.protocol.trace import Shape
 from efedllm.protocol.values import ZERO_HASH
 from tests.support.cheat_model import CheatModel
-from tests.support.cheat_work import Committed, Inputs, Work, bridged_rows, bridged_tokens, rows_of, rows_tree, tokens_of
-from tests.support.cheats import Cheat
+from tests.support.cheat_work import (
+    Committed,
+    Inputs,
+    Work,
+    bridged_rows,
+    bridged_tokens,
+    rows_of,
+    rows_tree,
+    tokens_of,
+)
+from tests.support.cheats import WARM, Cheat
 from tests.verifier.path import DOMAIN, EPOCH, SALT, SESSION, hot, make_request
 
 
@@ -185,9 +194,10 @@ def run(
     domain: eip712.Domain = DOMAIN,
     epoch: int = EPOCH,
     stop_ids: tuple[int, ...] = (),
+    sampling: Sampling = WARM,
 ) -> Session:
-    """Worker `at` of the path cheats; without a cheat nobody does."""
-    sampling = None if cheat is None else cheat.sampling
+    """Worker `at` of the path cheats; without a cheat nobody does. sampling: where the cheat does not say."""
+    sampling = sampling if cheat is None else cheat.sampling
     request = make_request(model.folder, prompt, bounds, max_tokens, sampling, stop_ids, nonce)
     workers: list[HonestWorker | CheatingWorker] = [
         HonestWorker(model.shard_of(request, shard)) for shard in range(len(bounds) - 1)

@@ -154,7 +154,11 @@ def rows_instead(shape: Shape, rows: Mapping[Key, bytes], is_consistent: bool = 
 
 
 def values_changed(
-    segment: int, tensor: int, change: Callable[[int, Values], None], part: int | None = None, is_consistent: bool = True
+    segment: int,
+    tensor: int,
+    change: Callable[[int, Values], None],
+    part: int | None = None,
+    is_consistent: bool = True,
 ) -> Lie:
     """`change(first row, values)` of one tensor, in all its parts or one."""
 

@@ -55,6 +55,8 @@ class By(Enum):
     GAME = "game"
     STATEMENT = "statement"
     """Signed statements that contradict each other; no game is needed."""
+    DEMAND = "demand"
+    """Tokens that cannot be published."""
 
 
 ANYWHERE = (Place.FIRST, Place.INNER, Place.LAST)
@@ -153,9 +155,11 @@ def early_exit(work: Work) -> Trace:
     return work.trace(lie=rows_instead(work.shape, keys))
 
 
-def rotary_one_ahead(work: Work) -> Trace:
+def stretched_rotary(work: Work) -> Trace:
+    """Every position is taken for three times itself: shifting all alike would change almost nothing."""
+
     def tables(honest: Tables) -> Tables:
-        return replace(honest, rotary=torch.roll(honest.rotary, -1, 0))
+        return replace(honest, rotary=honest.rotary[torch.arange(len(honest.rotary)) * 3 % len(honest.rotary)])
 
     return work.trace(AlteredWeights(work.model, tables=tables))
 
@@ -208,9 +212,11 @@ def other_inputs(work: Work) -> CommittedTokens | CommittedRows:
 
 
 def flipped_activation_bit(work: Work) -> Trace:
+    at = work.shape.prompt_count - 1  # the first token is sampled from it
+
     def flip(first: int, values: Values) -> None:
-        if first <= 2 < first + len(values):
-            values[2 - first, 271] ^= 1 << 9
+        if first <= at < first + len(values):
+            values[at - first, 271] ^= 1 << 24
 
     return work.trace(lie=values_changed(work.layers()[-1], Layer.SWIGLU, flip))
 
@@ -339,6 +345,13 @@ def a_token_too_many(work: Work, receipt: Receipt) -> Receipt:
     return replace(receipt, generated=receipt.generated + 1, fee=receipt.fee + hop.tokenPrice)
 
 
+def a_token_that_is_not_there(work: Work, receipt: Receipt) -> Receipt:
+    """Counts and fee of one more token, with the roots of what there was."""
+    hop = work.request.path[receipt.shard]
+    positions, generated, fee = receipt.positions + 1, receipt.generated + 1, receipt.fee + hop.tokenPrice
+    return replace(receipt, positions=positions, generated=generated, fee=fee)
+
+
 def dearer(work: Work, receipt: Receipt) -> Receipt:
     return replace(receipt, fee=receipt.fee + 1)
 
@@ -355,7 +368,7 @@ CHEATS = [
     Cheat("low rank weights", compute=low_rank_weights),
     Cheat("a skipped layer", compute=skipped_layer),
     Cheat("early exit", compute=early_exit),
-    Cheat("wrong rotary position", compute=rotary_one_ahead),
+    Cheat("wrong rotary position", compute=stretched_rotary),
     Cheat("a stale KV entry", compute=stale_entry),
     Cheat("a short attention window", compute=short_window),
     Cheat("the KV of another request", compute=foreign_entries),
@@ -380,8 +393,11 @@ CHEATS = [
     Cheat("an output leaf too few", commit=an_output_too_few),
     Cheat("an output leaf too many", commit=an_output_too_many),
     Cheat("a wrong token count", by=By.STATEMENT, sign=a_token_too_many),
+    Cheat("a counted token that is not there", by=By.DEMAND, sign=a_token_that_is_not_there),
     Cheat("a wrong fee", by=By.STATEMENT, sign=dearer),
-    Cheat("takes in other rows than its neighbour sent", (Place.INNER, Place.LAST), By.STATEMENT, sign=other_upstream_rows),
+    Cheat(
+        "takes in other rows than its neighbour sent", (Place.INNER, Place.LAST), By.STATEMENT, sign=other_upstream_rows
+    ),
     Cheat("tokens after a stop id", (Place.LAST,), By.STATEMENT, ignores_stop=True),
     *(Cheat(f"silence after {count} moves", compute=flipped_weight_bit, silent=count) for count in range(SILENCES)),
 ]

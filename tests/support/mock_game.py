@@ -68,7 +68,7 @@ class MockGame:
     silent: int | None = None
 
     def choose(self) -> Side:
-        """What does not open cannot be computed from; what differs in the body can be shown there; else it is the output."""
+        """What does not open cannot be computed from; what differs in the body is shown there; else the output."""
         if self.receipt.inputRoot != self.own.committed.input.root:
             return Side.INPUT
         return Side.BODY if self.worker.body.body_root != self.own.body.body_root else Side.OUTPUT
@@ -177,4 +177,3 @@ def honest_player(body: Trace) -> Player:
     exit_, rows = body.shape.segments - 1, body.shape.rows(body.shape.segments - 1, Exit.SAMPLE)
     tokens = [unpack(Kind.SAMPLE, body.row(exit_, Exit.SAMPLE, row))[0][0] for row in rows]
     return Player(Committed(body.inputs, CommittedTokens(tokens)), body)
-
