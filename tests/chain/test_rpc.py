@@ -173,6 +173,19 @@ async def test_transactions_are_not_sent_again_behind_the_senders_back(proxy: Rp
     assert proxy.count("eth_sendRawTransaction") == 1
 
 
+async def test_questions_that_are_given_up_stop_no_later_ones(anvil: AnvilProcess) -> None:
+    """However early: a request that ends, or a limit on a wait, takes the question along."""
+    async with Rpc(anvil.url) as rpc:
+        for turns in range(400):
+            asking = asyncio.gather(*(rpc.block_number() for _ in range(4)))
+            for _ in range(turns % 20):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait([asking])
+        async with asyncio.timeout(60):
+            assert await rpc.block_number() > 0
+
+
 async def test_refusal_is_told_in_the_nodes_words(proxy: RpcProxy, rpc: Rpc) -> None:
     proxy.refuse(message="daily limit\nreached", code=-32005)
     with pytest.raises(ChainError, match="refused: daily limit reached"):

@@ -113,11 +113,11 @@ def test_two_blocks_are_the_shards(wide: SegmentWeights) -> None:
 
 def test_a_shard_of_many_is_a_part_of_the_whole(weights: SegmentWeights, honest: Trace) -> None:
     """The rows that leave a shard are those that enter the next one, and every tensor between is the same."""
-    first = trace(weights, 0, 1)
-    inputs = first.outputs()
+    inputs = trace(weights, 0, 1).outputs()  # the first thing that is asked of this trace
+    assert inputs.root == tree_root([honest.row_root(1, Layer.ADD_MLP, at) for at in range(12)])
+    assert inputs.root == tree_root([row_root(inputs.read(at)) for at in range(12)])
     shape = replace(honest.shape, start=1)
     rest = Trace(weights, shape, inputs, BOTH, SEED, checked("exact"))
-    assert rest.inputs.root == first.outputs().root
     for segment in range(shape.segments):
         for tensor in range(shape.tensors(segment)):
             path = segment << 5 | tensor
