@@ -20,6 +20,7 @@ import {VoucherBatch} from "./libraries/VoucherBatch.sol";
 contract Channels is IChannels, EIP712 {
     using SafeERC20 for IERC20;
     using ClaimRing for ClaimRing.Ring;
+    using ClaimRing for ClaimRing.Slot;
 
     uint256 private constant BPS = 10_000;
     uint256 private constant MAX_FEE_BPS = 2_000;
@@ -162,11 +163,11 @@ contract Channels is IChannels, EIP712 {
     function release(address worker, uint64 claimIndex) external returns (uint256 amount) {
         Account storage account = _accounts[worker];
         ClaimRing.Slot storage slot = _pendingClaim(worker, claimIndex);
-        if (slot.frozen) revert ClaimFrozen(worker, claimIndex);
+        amount = slot.amount - slot.frozenOf();
+        if (amount == 0) revert ClaimFrozen(worker, claimIndex);
         uint256 until = releasableAt(worker, claimIndex);
         if (block.timestamp < until) revert NotReleasable(until);
 
-        amount = slot.amount;
         uint256 fee = (amount * feeBps) / BPS;
         // Once the stake may be gone it backs nothing, and nothing needs to be counted against it.
         if (block.timestamp < uint256(slot.claimedAt) + _unbondingPeriod) {
@@ -200,11 +201,25 @@ contract Channels is IChannels, EIP712 {
     }
 
     /// @inheritdoc IChannels
-    function setFrozen(address worker, uint64 claimIndex, bool frozen) external onlySlasher {
-        if (!frozen && !_accounts[worker].ring.isPending(claimIndex)) return;
+    function freeze(address worker, uint64 claimIndex, uint256 amount) external onlySlasher returns (uint256 frozen) {
+        ClaimRing.Ring storage ring = _accounts[worker].ring;
+        if (!ring.isPending(claimIndex)) return 0;
 
-        _pendingClaim(worker, claimIndex).frozen = frozen;
-        emit Frozen(worker, claimIndex, frozen);
+        frozen = ring.find(worker, claimIndex).freeze(amount);
+        if (frozen != 0) emit Frozen(worker, claimIndex, frozen);
+    }
+
+    /// @inheritdoc IChannels
+    function unfreeze(
+        address worker,
+        uint64 claimIndex,
+        uint256 amount
+    ) external onlySlasher returns (uint256 unfrozen) {
+        ClaimRing.Ring storage ring = _accounts[worker].ring;
+        if (!ring.isPending(claimIndex)) return 0;
+
+        unfrozen = ring.find(worker, claimIndex).unfreeze(amount);
+        if (unfrozen != 0) emit Unfrozen(worker, claimIndex, unfrozen);
     }
 
     /// @inheritdoc IChannels
@@ -218,7 +233,8 @@ contract Channels is IChannels, EIP712 {
         if (!ring.isPending(claimIndex)) return 0;
 
         ClaimRing.Slot storage slot = ring.find(worker, claimIndex);
-        taken = Math.min(amount, slot.amount);
+        taken = Math.min(amount, slot.amount - slot.frozenOf());
+        if (taken == 0) return 0;
         ring.take(slot, uint96(taken));
         emit Forfeited(worker, claimIndex, taken, to);
         // A refusal must not undo the penalty.
@@ -238,7 +254,7 @@ contract Channels is IChannels, EIP712 {
                 amount: slot.amount,
                 claimedAt: slot.claimedAt,
                 blockNumber: slot.blockNumber,
-                frozen: slot.frozen,
+                frozen: uint96(slot.frozenOf()),
                 commitment: slot.commitment
             });
     }
@@ -259,14 +275,15 @@ contract Channels is IChannels, EIP712 {
     /// @inheritdoc IChannels
     function releasableAt(address worker, uint64 claimIndex) public view returns (uint256) {
         ClaimRing.Slot storage slot = _pendingClaim(worker, claimIndex);
-        if (slot.frozen) return type(uint256).max;
+        uint256 amount = slot.amount - slot.frozenOf();
+        if (amount == 0) return type(uint256).max;
         uint256 latest = uint256(slot.claimedAt) + _unbondingPeriod;
         uint256 capacity = stakeRegistry.backingOf(worker) / stakeMultiple;
-        if (slot.amount > capacity) return latest;
+        if (amount > capacity) return latest;
 
         uint256 earliest = uint256(slot.claimedAt) + challengeWindow;
         uint256 start = Math.max(earliest, block.timestamp) / challengeWindow;
-        uint256 window = _accounts[worker].budget.firstWindow(start, slot.amount, capacity);
+        uint256 window = _accounts[worker].budget.firstWindow(start, amount, capacity);
         return Math.min(Math.max(earliest, window * challengeWindow), latest);
     }
 

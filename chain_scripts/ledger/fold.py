@@ -139,11 +139,10 @@ def _released(f: Folding, event: on_chain.Released) -> None:
     claim = ClaimKey(event.worker, event.claim_index)
     where = f"{claim}, {place(event)}"
     state = f.ledger.claims.get(claim)
-    f.want(where, "amount", state.pending if state else 0, event.amount)
+    f.want(where, "amount", state.pending - state.frozen if state else 0, event.amount)
     f.want(where, "fee", event.amount * f.rules.fee_bps // BPS, event.fee)
     if state is not None:
-        f.want(where, "frozen", False, state.frozen)
-        state.pending, state.frozen = 0, False
+        state.pending -= event.amount
     pending, detail = Account("pending", event.worker), f"claim {event.claim_index}"
     f.post(event, pending, Account("earnings", event.worker), event.amount - event.fee, detail)
     if event.fee:
@@ -164,20 +163,32 @@ def _fees_withdrawn(f: Folding, event: on_chain.FeesWithdrawn) -> None:
 def _frozen(f: Folding, event: on_chain.Frozen) -> None:
     claim = ClaimKey(event.worker, event.claim_index)
     state = f.ledger.claims.get(claim)
-    f.want(f"{claim}, {place(event)}", "pending", True, state is not None and state.pending > 0)
+    free = state.pending - state.frozen if state else 0
+    if event.amount > free:
+        f.want(f"{claim}, {place(event)}", "amount", f"at most {free}", event.amount)
     if state is not None:
-        state.frozen = event.frozen
+        state.frozen += event.amount
+
+
+def _unfrozen(f: Folding, event: on_chain.Unfrozen) -> None:
+    claim = ClaimKey(event.worker, event.claim_index)
+    state = f.ledger.claims.get(claim)
+    frozen = state.frozen if state else 0
+    if event.amount > frozen:
+        f.want(f"{claim}, {place(event)}", "amount", f"at most {frozen}", event.amount)
+    if state is not None:
+        state.frozen -= event.amount
 
 
 def _forfeited(f: Folding, event: on_chain.Forfeited) -> None:
     """What the token refuses to send becomes the receiver's earnings; the transfer that follows tells if it did."""
     claim = ClaimKey(event.worker, event.claim_index)
     state = f.ledger.claims.get(claim)
-    if state is None or event.amount > state.pending:
-        f.want(f"{claim}, {place(event)}", "amount", f"at most {state.pending if state else 0}", event.amount)
+    free = state.pending - state.frozen if state else 0
+    if event.amount > free:
+        f.want(f"{claim}, {place(event)}", "amount", f"at most {free}", event.amount)
     if state is not None:
         state.pending -= event.amount
-        state.frozen = state.frozen and state.pending > 0
     target = Account("earnings", event.to)
     f.post(event, Account("pending", event.worker), target, event.amount, f"claim {event.claim_index}")
     f.expect_refund(event)
@@ -283,6 +294,7 @@ HANDLERS: dict[type[Event], Callable[[Folding, Any], None]] = {
     on_chain.EarningsWithdrawn: _earnings_withdrawn,
     on_chain.FeesWithdrawn: _fees_withdrawn,
     on_chain.Frozen: _frozen,
+    on_chain.Unfrozen: _unfrozen,
     on_chain.Forfeited: _forfeited,
     on_chain.Registered: _registered,
     on_chain.Staked: _staked,

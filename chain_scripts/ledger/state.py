@@ -74,14 +74,14 @@ class Part:
 
 @dataclass
 class ClaimState:
-    """A claim; `pending` of its `amount` is not released or forfeited yet."""
+    """A claim; `pending` of its `amount` is not released or forfeited yet, and `frozen` of that is under dispute."""
 
     origin: Origin
     amount: int
     pending: int
     commitment: bytes
     parts: tuple[Part, ...]
-    frozen: bool = False
+    frozen: int = 0
 
 
 class HotKey(NamedTuple):

@@ -27,7 +27,7 @@ interface IChannels {
         uint96 amount; // base units, gross; 0 after release
         uint40 claimedAt;
         uint64 blockNumber; // fixes the beacon of the batch's draws
-        bool frozen;
+        uint96 frozen; // how much of the amount is under dispute
         bytes32 commitment; // root over the batch's entries, see docs/protocol.md
     }
 
@@ -68,7 +68,8 @@ interface IChannels {
     event Released(address indexed worker, uint64 indexed claimIndex, uint256 amount, uint256 fee);
     event EarningsWithdrawn(address indexed worker, address indexed to, uint256 amount);
     event FeesWithdrawn(address indexed to, uint256 amount);
-    event Frozen(address indexed worker, uint64 indexed claimIndex, bool frozen);
+    event Frozen(address indexed worker, uint64 indexed claimIndex, uint256 amount);
+    event Unfrozen(address indexed worker, uint64 indexed claimIndex, uint256 amount);
     event Forfeited(address indexed worker, uint64 indexed claimIndex, uint256 amount, address indexed to);
 
     error ZeroAmount();
@@ -87,6 +88,7 @@ interface IChannels {
     error NothingToClaim();
     error RingFull(uint64 claimIndex);
     error NoClaim(address worker, uint64 claimIndex);
+    /// @notice All that is left of it.
     error ClaimFrozen(address worker, uint64 claimIndex);
     error NotReleasable(uint256 until);
     error NothingToWithdraw();
@@ -117,7 +119,8 @@ interface IChannels {
     /// @return claimIndex grows with every claim, but may leave out numbers: a ring slot still in use is passed over
     /// @return amount sum of what was moved
     function claim(address worker, bytes calldata vouchers) external returns (uint64 claimIndex, uint256 amount);
-    /// @notice Moves a claim from pending to earnings, less the protocol fee, from `releasableAt` on. Callable by anyone.
+    /// @notice Moves what is not frozen of a claim from pending to earnings, less the protocol fee, from `releasableAt` on.
+    /// Callable by anyone, and again for the rest once that is unfrozen.
     function release(address worker, uint64 claimIndex) external returns (uint256 amount);
     /// @notice msg.sender is the worker's cold key, or whom a forfeited amount could not be sent to.
     function withdrawEarnings(address to) external returns (uint256 amount);
@@ -126,11 +129,13 @@ interface IChannels {
 
     // slasher only
 
-    /// @notice Stops or allows the release of a pending claim. Freezing reverts with NoClaim when nothing of it is pending;
-    /// unfreezing never reverts.
-    function setFrozen(address worker, uint64 claimIndex, bool frozen) external;
-    /// @notice Takes up to `amount` of a pending claim, for refunds and penalties; 0 when nothing of it is pending. Never
-    /// reverts: what the token refuses to send to `to` becomes the earnings of `to`.
+    /// @notice Stops the release of `amount` more of a pending claim, or of all of it where less is left. Never reverts.
+    /// @return frozen how much was; 0 when nothing of the claim is pending
+    function freeze(address worker, uint64 claimIndex, uint256 amount) external returns (uint256 frozen);
+    /// @notice Allows the release of `amount` again, or of all that is frozen. Never reverts.
+    function unfreeze(address worker, uint64 claimIndex, uint256 amount) external returns (uint256 unfrozen);
+    /// @notice Takes up to `amount` of what is pending of a claim and not frozen, for refunds and penalties; 0 when there is
+    /// nothing. Never reverts: what the token refuses to send to `to` becomes the earnings of `to`.
     function forfeit(address worker, uint64 claimIndex, uint256 amount, address to) external returns (uint256 taken);
 
     // views
@@ -148,7 +153,7 @@ interface IChannels {
     ) external view returns (uint64 next, uint256 pending, uint256 earnings, uint40 lastClaimAt);
     /// @notice Time from which `release` succeeds for this pending claim, as things stand: after the challenge window as
     /// soon as a stake of `stakeMultiple` times what is released within a window backs it, and in any case after the
-    /// unbonding period, when the stake could be gone anyway; type(uint256).max while it is frozen. Counted are the
+    /// unbonding period, when the stake could be gone anyway; type(uint256).max while all of it is frozen. Counted are the
     /// releases of the current window and of the one before (both of fixed length), so never less than a window's.
     /// Reverts with NoClaim.
     function releasableAt(address worker, uint64 claimIndex) external view returns (uint256);

@@ -7,9 +7,11 @@ import {SignedObjects} from "../libraries/SignedObjects.sol";
 import {IBeacon} from "./IBeacon.sol";
 import {IChannels} from "./IChannels.sol";
 import {IModelRegistry} from "./IModelRegistry.sol";
+import {IPaperJudge} from "./IPaperJudge.sol";
 import {IStakeRegistry} from "./IStakeRegistry.sol";
 import {IStatementJudge} from "./IStatementJudge.sol";
 import {IStepVerifier} from "./IStepVerifier.sol";
+import {ITraceJudge} from "./ITraceJudge.sol";
 
 /// @title Fault proofs: the chain itself decides whether a worker's receipt is wrong
 /// @notice A game leads a worker down the trace of one receipt (docs/trace.md) to one element that the chain recomputes.
@@ -127,7 +129,9 @@ interface IDisputeGame {
     struct Parameters {
         IStakeRegistry stakeRegistry; // names this contract as its slasher
         IBeacon beacon;
-        IStatementJudge judge;
+        IPaperJudge paperJudge; // the judges have no state and no parameters
+        IStatementJudge statementJudge;
+        ITraceJudge traceJudge;
         address rewardPool; // zero: its share is burned
         uint40 moveDeadline; // seconds, 1 .. 1 day
         uint40 demandGrace; // seconds that a receipt can still be opened after its tokens were published, 1 .. 30 days
@@ -287,7 +291,6 @@ interface IDisputeGame {
     error NotForced(bytes32 digest);
     error AlreadyForced(bytes32 digest);
     error NotTheDemand(uint256 gameId);
-    error NothingFrozen();
 
     error WrongCount(uint256 count, uint256 expected);
     /// @notice Data and siblings do not lead to the node.
@@ -421,7 +424,9 @@ interface IDisputeGame {
     function channels() external view returns (IChannels);
     function modelRegistry() external view returns (IModelRegistry);
     function beacon() external view returns (IBeacon);
-    function judge() external view returns (IStatementJudge);
+    function paperJudge() external view returns (IPaperJudge);
+    function statementJudge() external view returns (IStatementJudge);
+    function traceJudge() external view returns (ITraceJudge);
     function rewardPool() external view returns (address);
     function moveDeadline() external view returns (uint40);
     function demandGrace() external view returns (uint40);

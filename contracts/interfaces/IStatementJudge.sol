@@ -2,12 +2,12 @@
 pragma solidity 0.8.37;
 
 import {SignedObjects} from "../libraries/SignedObjects.sol";
-import {IModelRegistry} from "./IModelRegistry.sol";
+import {IDisputeGame} from "./IDisputeGame.sol";
 
 /// @title Judges what a worker signed by itself, without any computation
 /// @notice Faults that no worker can run into that checks what docs/protocol.md tells it to check before it signs. They
-/// need no draw and no game: the signed receipt is enough. Stateless; `DisputeGame` has shown that request, receipt and
-/// signature belong together.
+/// need no draw and no game: the signed receipt is enough. Its functions are those of `IDisputeGame` by the same names,
+/// see `JudgeCall`. Each reverts with NothingWrong where there is no fault.
 interface IStatementJudge {
     /// @notice Two signed statements about the same token that differ, or a token that must not be.
     enum TokenStatement {
@@ -34,31 +34,24 @@ interface IStatementJudge {
     /// @notice Such a statement is not made in this shard.
     error WrongShard();
 
-    /// @notice Whether request and receipt alone show that no worker may sign the receipt: the request is none that may be
-    /// served (path, sampling, counts, stop ids), or shard, worker, payer, counts, fee or roots do not follow from it.
-    /// Reverts for a model that is not registered.
-    function isMisshapen(
-        SignedObjects.Request calldata request,
-        SignedObjects.Receipt calldata receipt
-    ) external view returns (bool);
-    /// @notice Whether the receipt names one that speaks of other counts, tokens or rows than itself.
-    /// @param upstreamDigest of `upstream`
-    function isBrokenLink(
-        SignedObjects.Receipt calldata receipt,
-        SignedObjects.Receipt calldata upstream,
-        bytes32 upstreamDigest
-    ) external pure returns (bool);
-    /// @notice Whether two receipts say that the same input gave different outputs.
-    function isEquivocation(
-        SignedObjects.Receipt calldata receipt,
-        SignedObjects.Receipt calldata other
-    ) external pure returns (bool);
-    /// @notice Whether the evidence shows a contradiction about a token, or one that must not be.
-    function isTokenFault(
-        SignedObjects.Request calldata request,
-        SignedObjects.Receipt calldata receipt,
+    /// @notice Request and receipt alone show that no worker may sign the receipt: the request is none that may be served
+    /// (path, sampling, counts, stop ids), or shard, worker, payer, counts, fee or roots do not follow from it. Reverts for
+    /// a model that is not registered.
+    function proveShape(IDisputeGame.Paper calldata paper) external view returns (address worker, bytes32 requestId);
+    /// @notice The receipt names one that speaks of other counts, tokens or rows than itself.
+    function proveLink(
+        IDisputeGame.Paper calldata paper,
+        SignedObjects.Receipt calldata upstream
+    ) external view returns (address worker, bytes32 requestId);
+    /// @notice Two receipts say that the same input gave different outputs.
+    function proveEquivocation(
+        IDisputeGame.Paper calldata paper,
+        SignedObjects.Receipt calldata other,
+        bytes calldata signature
+    ) external view returns (address worker, bytes32 requestId);
+    /// @notice A contradiction about a token, or one that must not be.
+    function proveTokens(
+        IDisputeGame.Paper calldata paper,
         TokenEvidence calldata evidence
-    ) external view returns (bool);
-
-    function modelRegistry() external view returns (IModelRegistry);
+    ) external view returns (address worker, bytes32 requestId);
 }

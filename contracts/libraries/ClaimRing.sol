@@ -1,22 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+
 import {IChannels} from "../interfaces/IChannels.sol";
 
 /// @title One worker's claims in a ring of reused slots, and the sums over them
 /// @notice A claim with index `i` lives in slot `i % 64` until another takes the slot, which nobody can while any of it is
 /// pending. A slot in use is passed over, so a claim that stays frozen costs one slot and not the whole ring.
 library ClaimRing {
+    using ClaimRing for Slot;
+
     uint64 internal constant SIZE = 64;
 
-    /// @dev Two storage slots, never cleared: a claim in steady state opens no new one.
+    /// @dev Storage slots that are never cleared: a claim in steady state opens no new one, nor does a dispute.
     struct Slot {
         uint96 amount;
         uint40 claimedAt;
         uint48 blockNumber;
         uint64 index;
-        bool frozen;
+        bool frozen; // some of it is, as much as the last field says, which has no meaning otherwise
         bytes32 commitment;
+        uint96 frozenAmount;
     }
 
     struct Ring {
@@ -44,11 +49,32 @@ library ClaimRing {
         slot.commitment = commitment;
     }
 
-    /// @notice Takes `amount` out of a pending claim. Once nothing is left the slot is free, and no longer frozen.
+    /// @notice Takes `amount` out of a pending claim, of which as much is not frozen. Once nothing is left the slot is free.
     function take(Ring storage ring, Slot storage slot, uint96 amount) internal {
         slot.amount -= amount;
-        if (slot.amount == 0) slot.frozen = false;
         ring.pending -= amount;
+    }
+
+    /// @notice Freezes `amount` more of a claim, or all of it.
+    function freeze(Slot storage slot, uint256 amount) internal returns (uint256 frozen) {
+        uint256 before = slot.frozenOf();
+        frozen = Math.min(amount, slot.amount - before);
+        if (frozen == 0) return 0;
+        slot.frozen = true;
+        slot.frozenAmount = uint96(before + frozen);
+    }
+
+    /// @notice Frees `amount` of what is frozen of a claim, or all that is.
+    function unfreeze(Slot storage slot, uint256 amount) internal returns (uint256 unfrozen) {
+        uint256 before = slot.frozenOf();
+        unfrozen = Math.min(amount, before);
+        if (unfrozen == before) slot.frozen = false;
+        else slot.frozenAmount = uint96(before - unfrozen);
+    }
+
+    /// @notice How much of a claim is frozen.
+    function frozenOf(Slot storage slot) internal view returns (uint256) {
+        return slot.frozen ? slot.frozenAmount : 0;
     }
 
     /// @notice The slot that holds claim `index`, or held it last; reverts with NoClaim if another claim is there.

@@ -2,7 +2,8 @@
 pragma solidity 0.8.37;
 
 /// @notice What a worker released on the strength of its stake, in the latest window and in the one before. Windows are
-/// numbered `time / length`. Amounts fit: a ring slot is released at most once per window, so a window sums at most 64.
+/// numbered `time / length`. Amounts fit: within a window a ring slot releases no more than the claim that it holds, if in
+/// parts, so a window sums at most 64.
 struct ReleaseBudget {
     uint40 window;
     uint104 current;

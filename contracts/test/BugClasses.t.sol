@@ -248,7 +248,9 @@ contract BugClassesTest is Fixture {
             vm.expectRevert(abi.encodeWithSelector(IStakeRegistry.NotSlasher.selector, callers[i]));
             stakes.jail(worker);
             vm.expectRevert(abi.encodeWithSelector(IChannels.NotSlasher.selector, callers[i]));
-            channels.setFrozen(worker, 0, true);
+            channels.freeze(worker, 0, 1);
+            vm.expectRevert(abi.encodeWithSelector(IChannels.NotSlasher.selector, callers[i]));
+            channels.unfreeze(worker, 0, 1);
             vm.expectRevert(abi.encodeWithSelector(IChannels.NotSlasher.selector, callers[i]));
             channels.forfeit(worker, 0, 1, callers[i]);
             vm.stopPrank();
@@ -311,7 +313,7 @@ contract BugClassesTest is Fixture {
     function test_unboundedLoops_theWorstCallsAreBounded() public {
         for (uint96 i; i < 64; ++i) claim(0, i + 1);
         vm.startPrank(slasher);
-        for (uint64 i; i < 63; ++i) channels.setFrozen(worker, i, true);
+        for (uint64 i; i < 63; ++i) channels.freeze(worker, i, 1);
         vm.stopPrank();
         vm.warp(START + WINDOW);
         channels.release(worker, 63);

@@ -45,7 +45,7 @@ contract ChannelsClaimTest is Fixture {
         vm.assertEq(stored.amount, 20);
         vm.assertEq(stored.claimedAt, START);
         vm.assertEq(stored.blockNumber, 1_000_000);
-        vm.assertFalse(stored.frozen);
+        vm.assertEq(stored.frozen, 0);
         vm.assertEq(stored.commitment, commitment);
     }
 
@@ -272,7 +272,7 @@ contract ChannelsClaimTest is Fixture {
     function test_claim_passesOverAFrozenSlot() public {
         claim(0, 1);
         vm.prank(slasher);
-        channels.setFrozen(worker, 0, true);
+        channels.freeze(worker, 0, 1);
         for (uint96 i = 1; i < 64; ++i) claim(0, i + 1);
         vm.warp(START + WINDOW);
         for (uint64 i = 1; i < 64; ++i) channels.release(worker, i);

@@ -73,14 +73,52 @@ contract ChannelsReleaseTest is Fixture {
     function test_release_refusesAFrozenClaim() public {
         claim(0, 10);
         vm.prank(slasher);
-        channels.setFrozen(worker, 0, true);
+        channels.freeze(worker, 0, 10);
         vm.warp(START + 2 * UNBONDING);
         vm.assertEq(channels.releasableAt(worker, 0), type(uint256).max);
         vm.expectRevert(abi.encodeWithSelector(IChannels.ClaimFrozen.selector, worker, 0));
         channels.release(worker, 0);
         vm.prank(slasher);
-        channels.setFrozen(worker, 0, false);
+        channels.unfreeze(worker, 0, 10);
         channels.release(worker, 0);
+    }
+
+    function test_release_letsGoWhatIsNotFrozen() public {
+        claim(0, 1_000);
+        vm.prank(slasher);
+        channels.freeze(worker, 0, 300);
+        vm.warp(START + WINDOW);
+        vm.assertEq(channels.releasableAt(worker, 0), START + WINDOW);
+        vm.expectEmit(address(channels));
+        emit IChannels.Released(worker, 0, 700, 35);
+        vm.assertEq(channels.release(worker, 0), 700);
+        vm.assertEq(channels.claimOf(worker, 0).amount, 300);
+        vm.expectRevert(abi.encodeWithSelector(IChannels.ClaimFrozen.selector, worker, 0));
+        channels.release(worker, 0);
+        (, uint256 pending, uint256 earnings, ) = channels.accountOf(worker);
+        vm.assertEq(pending, 300);
+        vm.assertEq(earnings, 665);
+
+        vm.prank(slasher);
+        channels.unfreeze(worker, 0, 100);
+        vm.assertEq(channels.release(worker, 0), 100);
+        vm.prank(slasher);
+        channels.unfreeze(worker, 0, 200);
+        vm.assertEq(channels.release(worker, 0), 200);
+        vm.expectRevert(abi.encodeWithSelector(IChannels.NoClaim.selector, worker, 0));
+        channels.release(worker, 0);
+    }
+
+    /// @dev What is frozen needs no stake behind it until it is let go.
+    function test_release_needsStakeForWhatIsNotFrozenOnly() public {
+        claim(0, CAPACITY + 1);
+        vm.prank(slasher);
+        channels.freeze(worker, 0, 1);
+        vm.warp(START + WINDOW);
+        channels.release(worker, 0);
+        vm.prank(slasher);
+        channels.unfreeze(worker, 0, 1);
+        _waits(0, (START / WINDOW + 3) * WINDOW);
     }
 
     function test_release_letsThroughWhatTheStakeBacks() public {

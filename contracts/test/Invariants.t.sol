@@ -36,7 +36,7 @@ contract InvariantsTest is Fixture {
     /// @dev The handler is no empty shell: a long run does everything there is to do.
     function test_handler_reachesEverything() external {
         for (uint256 i; i < 4_000; ++i) _step(uint256(keccak256(abi.encode(i))));
-        string[22] memory everything = [
+        string[24] memory everything = [
             "pass",
             "fund",
             "requestClose",
@@ -49,7 +49,9 @@ contract InvariantsTest is Fixture {
             "withdrawEarnings",
             "withdrawForfeited",
             "withdrawFees",
+            "release in part",
             "freeze",
+            "unfreeze",
             "forfeit",
             "forfeit and keep",
             "refuse",
@@ -157,6 +159,7 @@ contract InvariantsTest is Fixture {
             vm.assertEq(found.claimedAt, claims[i].claimedAt);
             vm.assertEq(found.blockNumber, claims[i].blockNumber);
             vm.assertEq(found.frozen, claims[i].frozen);
+            vm.assertLe(found.frozen, found.amount);
         }
         vm.assertEq(handler.releasedEarly(), 0);
     }
@@ -187,7 +190,7 @@ contract InvariantsTest is Fixture {
         Ghosts.ClaimGhost[] memory claims = handler.claimGhosts();
         for (uint256 i; i < claims.length; ++i) {
             uint256 until = channels.releasableAt(claims[i].worker, claims[i].index);
-            if (claims[i].frozen) {
+            if (claims[i].frozen == claims[i].amount) {
                 vm.assertEq(until, type(uint256).max);
                 continue;
             }
@@ -211,10 +214,11 @@ contract InvariantsTest is Fixture {
             vm.assertEq(earnings, ghost.earnings);
         }
         Ghosts.ClaimGhost[] memory claims = handler.claimGhosts();
-        if (claims.length == 0 || claims[0].frozen) return;
+        if (claims.length == 0 || claims[0].frozen == claims[0].amount) return;
         uint256 state = vm.snapshotState();
         vm.warp(claims[0].claimedAt + UNBONDING > block.timestamp ? claims[0].claimedAt + UNBONDING : block.timestamp);
-        vm.assertEq(channels.release(claims[0].worker, claims[0].index), claims[0].amount);
+        uint256 free = claims[0].amount - claims[0].frozen;
+        vm.assertEq(channels.release(claims[0].worker, claims[0].index), free);
         vm.revertToState(state);
     }
 
@@ -327,7 +331,8 @@ contract InvariantsTest is Fixture {
         else if (kind == 13) handler.finishClose(seed);
         else if (kind == 14) handler.withdrawEarnings(seed);
         else if (kind == 15) handler.forfeit(seed, amount >> 40);
-        else if (kind == 16) handler.freeze(seed, seed % 8 == 0);
+        else if (kind == 16 && seed % 8 < 2) handler.freeze(seed, seed % 8 == 0 ? type(uint96).max : amount >> 20);
+        else if (kind == 16) handler.unfreeze(seed, seed % 8 < 6 ? type(uint96).max : amount >> 24);
         else if (kind == 17) handler.stake(seed, amount);
         else if (kind == 18 && seed % 8 == 0) handler.requestUnbond(seed >> 4, amount);
         else if (kind == 19) handler.withdrawStake(seed);

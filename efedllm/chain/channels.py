@@ -66,12 +66,12 @@ class VoucherClaim:
 
 @dataclass(frozen=True)
 class Claim:
-    """One batch in a worker's ring; `amount` is 0 after release."""
+    """One batch in a worker's ring; `amount` is what is left, `frozen` how much of it is under dispute."""
 
     amount: int
     claimed_at: int
     block_number: int
-    frozen: bool
+    frozen: int
     commitment: bytes
 
 

@@ -155,7 +155,14 @@ class FeesWithdrawn(Event):
 class Frozen(Event):
     worker: str
     claim_index: int
-    frozen: bool
+    amount: int
+
+
+@dataclass(frozen=True)
+class Unfrozen(Event):
+    worker: str
+    claim_index: int
+    amount: int
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,7 @@ KINDS: Mapping[str, tuple[type[Event], ...]] = {
     ),
     "Channels": (
         ChannelFunded, CloseRequested, ChannelClosed, Claimed, Released, EarningsWithdrawn, FeesWithdrawn, Frozen,
-        Forfeited,
+        Unfrozen, Forfeited,
     ),
     "Beacon": (BeaconRecorded,),
     "DisputeGame": GAME_EVENTS,

@@ -74,7 +74,8 @@ def honest_history() -> History:
     h.claim(WORKER, 0, (ALICE, 0, 120), (BOB, 0, 60))
     h.claim(WORKER, 1, (ALICE, 120, 220))
     h.claim(OTHER, 0, (ALICE, 0, 50))
-    h.then((e.Frozen, (WORKER, 1, True)))
+    h.then((e.Frozen, (WORKER, 1, 60)))
+    h.then((e.Unfrozen, (WORKER, 1, 15)))
     h.then((e.Released, (WORKER, 0, 180, 9)))
     h.then((e.EarningsWithdrawn, (WORKER, WORKER, 171)), (e.Transfer, (CHANNELS, WORKER, 171)))
     h.then((e.FeesWithdrawn, (VERIFIER, 9)), (e.Transfer, (CHANNELS, VERIFIER, 9)))
@@ -102,7 +103,7 @@ def honest_snapshot(history: History) -> Snapshot:
     claim_blocks = {
         (event.worker, event.claim_index): event for event in history.events if isinstance(event, e.Claimed)
     }
-    pending = {ClaimKey(WORKER, 1): (50, True), ClaimKey(OTHER, 0): (50, False)}
+    pending = {ClaimKey(WORKER, 1): (50, 45), ClaimKey(OTHER, 0): (50, 0)}
     return Snapshot(
         block=history.block,
         timestamp=9000,

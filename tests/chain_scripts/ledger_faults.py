@@ -50,8 +50,8 @@ BALANCES = {
         (f"claim 0 of {WORKERS[0]}: amount is 5, should be 0",),
     ),
     "frozen claim": Fault(
-        read("Channels", "claimOf", 0, False, WORKERS[2], 0, field=3),
-        (f"claim 0 of {WORKERS[2]}: frozen is False, should be True",),
+        read("Channels", "claimOf", 0, 0, WORKERS[2], 0, field=3),
+        (f"claim 0 of {WORKERS[2]}: frozen is 0, should be 50",),
     ),
     "commitment": Fault(
         read("Channels", "claimOf", 0, bytes(32), WORKERS[0], 1, field=4),
@@ -143,10 +143,8 @@ MISSING = {
     ),
     "EarningsWithdrawn": Fault(drop(e.EarningsWithdrawn), (f"worker {WORKERS[0]}: earnings is 0, should be ",)),
     "FeesWithdrawn": Fault(drop(e.FeesWithdrawn), ("transaction 0x", "tokens that Channels sent is ", "should be 0")),
-    "Frozen": Fault(drop(e.Frozen, claim_index=0), (f"claim 0 of {WORKERS[2]}: frozen is True, should be False",)),
-    "thawed": Fault(
-        drop(e.Frozen, claim_index=1, frozen=False), (f"claim 1 of {WORKERS[2]}: frozen is False, should be True",)
-    ),
+    "Frozen": Fault(drop(e.Frozen, claim_index=0), (f"claim 0 of {WORKERS[2]}: frozen is 50, should be 0",)),
+    "Unfrozen": Fault(drop(e.Unfrozen), (f"claim 1 of {WORKERS[2]}: frozen is 0, should be 60",)),
     "Forfeited": Fault(drop(e.Forfeited), (f"claim 0 of {WORKERS[2]}: amount is ",)),
     "BeaconRecorded": Fault(drop(e.BeaconRecorded), ("claim ", "seed of its draws is 0x", "should be None")),
     "Transfer": Fault(
@@ -158,7 +156,7 @@ REPEATED = [
     kind
     for kinds in e.KINDS.values()
     for kind in kinds
-    if kind not in (e.Frozen, e.Jailed, e.HotKeyRotation, e.ServiceUpdated, e.ServiceEnded, e.Forfeited, e.Transfer)
+    if kind not in (e.Jailed, e.HotKeyRotation, e.ServiceUpdated, e.ServiceEnded, e.Forfeited, e.Transfer)
 ]
 """Those that cannot happen twice without a trace; the others may be sent again and change nothing."""
 

@@ -201,9 +201,9 @@ class LedgerMarket:
         self.anvil.rpc("anvil_setBalance", ZERO_ADDRESS, hex(10**20))
         cold = COLD[2].address
         for name, *arguments in (
-            ("setFrozen", cold, 0, True),
-            ("setFrozen", cold, 1, True),
-            ("setFrozen", cold, 1, False),
+            ("freeze", cold, 0, 50),
+            ("freeze", cold, 1, 60),
+            ("unfreeze", cold, 1, 60),
             ("forfeit", cold, 0, 70, PAYERS[0].address),
         ):
             await chain.sender(slasher).send(self._slasher_call("Channels", str(name), *arguments))

@@ -154,7 +154,7 @@ def measure(anvil: AnvilProcess) -> dict[str, int]:
     gas[f"claim of {CHANNELS} channels, {REQUESTS} requests each"] = market.claim(STEP * (RING + 4), REQUESTS, CHANNELS)
     gas["record a beacon"] = market.call(worker, "Beacon", "recordBeacon", market.block - 1)
     slasher, client = market.slasher, address("payer 1")
-    gas["freeze a claim"] = market.call(slasher, "Channels", "setFrozen", worker, RING, True)
+    gas["freeze part of a claim"] = market.call(slasher, "Channels", "freeze", worker, RING, STEP // 4)
     gas["forfeit half of a claim"] = market.call(slasher, "Channels", "forfeit", worker, RING, STEP // 2, client)
     gas["slash"] = market.call(slasher, "StakeRegistry", "slash", worker, STEP, client)
     gas["withdraw earnings"] = market.call(worker, "Channels", "withdrawEarnings", worker)

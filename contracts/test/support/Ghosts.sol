@@ -38,7 +38,7 @@ abstract contract Ghosts is Test {
         uint256 amount; // what is left
         uint256 claimedAt;
         uint256 blockNumber;
-        bool frozen;
+        uint256 frozen;
     }
 
     struct ReleaseGhost {
@@ -78,7 +78,7 @@ abstract contract Ghosts is Test {
     uint256 public slashedAndKept;
     /// @notice What worker 0, who claims before a channel can be closed, did not get of its vouchers.
     uint256 public lost;
-    /// @notice What was released before a challenge window had passed, or while frozen.
+    /// @notice What was released before a challenge window had passed.
     uint256 public releasedEarly;
     /// @notice What was released within a running window beyond what the stake of that moment backed.
     uint256 public releasedUnbacked;

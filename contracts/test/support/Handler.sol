@@ -110,10 +110,12 @@ abstract contract Handler is StakeHandler {
         ClaimGhost memory one = _claims[pick];
         if (vm.getBlockTimestamp() < CHANNEL_CONTRACT.releasableAt(one.worker, one.index)) return;
         uint256 backing = STAKES.backingOf(one.worker);
+        if (one.frozen != 0) ++done["release in part"];
+        one.amount -= one.frozen;
         vm.assertEq(CHANNEL_CONTRACT.release(one.worker, one.index), one.amount, "released");
 
         uint256 window = CHANNEL_CONTRACT.challengeWindow();
-        if (one.frozen || vm.getBlockTimestamp() < one.claimedAt + window) releasedEarly += one.amount;
+        if (vm.getBlockTimestamp() < one.claimedAt + window) releasedEarly += one.amount;
         if (vm.getBlockTimestamp() < one.claimedAt + STAKES.unbondingPeriod()) {
             _releases.push(ReleaseGhost(one.worker, one.amount, vm.getBlockTimestamp()));
             uint256 needed = _releasedWithin(one.worker, window) * CHANNEL_CONTRACT.stakeMultiple();
@@ -187,7 +189,7 @@ abstract contract Handler is StakeHandler {
             vm.assertEq(amount, expected, "a voucher counted twice, or not at all");
             claimed += amount;
             _workers[worker].claimed += amount;
-            _claims.push(ClaimGhost(worker, index, amount, vm.getBlockTimestamp(), vm.getBlockNumber(), false));
+            _claims.push(ClaimGhost(worker, index, amount, vm.getBlockTimestamp(), vm.getBlockNumber(), 0));
             _reach(worker);
             ++done["claim"];
         } catch (bytes memory reason) {

@@ -38,15 +38,31 @@ abstract contract StakeHandler is Ghosts {
     }
 
     /// @notice Also of claims that are gone, which must not be refused.
-    function freeze(uint256 pick, bool frozen) external {
+    function freeze(uint256 pick, uint96 amount) external {
         vm.startPrank(SLASHER);
         if (_claims.length == 0) {
-            CHANNEL_CONTRACT.setFrozen(workers[pick % ACTORS], uint64(pick >> 8), false);
+            vm.assertEq(CHANNEL_CONTRACT.freeze(workers[pick % ACTORS], uint64(pick >> 8), amount), 0);
         } else {
             ClaimGhost storage one = _claims[pick % _claims.length];
-            CHANNEL_CONTRACT.setFrozen(one.worker, one.index, frozen);
-            one.frozen = frozen;
+            uint256 frozen = _min(amount, one.amount - one.frozen);
+            vm.assertEq(CHANNEL_CONTRACT.freeze(one.worker, one.index, amount), frozen, "frozen");
+            one.frozen += frozen;
             ++done["freeze"];
+        }
+        vm.stopPrank();
+    }
+
+    /// @notice Also of claims that are gone, and of more than is frozen.
+    function unfreeze(uint256 pick, uint96 amount) external {
+        vm.startPrank(SLASHER);
+        if (_claims.length == 0) {
+            vm.assertEq(CHANNEL_CONTRACT.unfreeze(workers[pick % ACTORS], uint64(pick >> 8), amount), 0);
+        } else {
+            ClaimGhost storage one = _claims[pick % _claims.length];
+            uint256 unfrozen = _min(amount, one.frozen);
+            vm.assertEq(CHANNEL_CONTRACT.unfreeze(one.worker, one.index, amount), unfrozen, "unfrozen");
+            one.frozen -= unfrozen;
+            if (unfrozen != 0) ++done["unfreeze"];
         }
         vm.stopPrank();
     }
@@ -56,7 +72,7 @@ abstract contract StakeHandler is Ghosts {
         address to = pick & 256 == 0 ? odd : payers[(pick >> 9) % ACTORS];
         pick %= _claims.length;
         ClaimGhost memory one = _claims[pick];
-        uint256 taken = _min(amount, one.amount);
+        uint256 taken = _min(amount, one.amount - one.frozen);
         vm.prank(SLASHER);
         vm.assertEq(CHANNEL_CONTRACT.forfeit(one.worker, one.index, amount, to), taken, "forfeited");
         forfeited += taken;

@@ -1,0 +1,503 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {FaultLedger} from "./FaultLedger.sol";
+import {GameParameters} from "./GameParameters.sol";
+import {IDisputeGame} from "./interfaces/IDisputeGame.sol";
+import {IPaperJudge} from "./interfaces/IPaperJudge.sol";
+import {IStatementJudge} from "./interfaces/IStatementJudge.sol";
+import {IStepVerifier} from "./interfaces/IStepVerifier.sol";
+import {ExactTransfer} from "./libraries/ExactTransfer.sol";
+import {GameId} from "./libraries/GameId.sol";
+import {GameState} from "./libraries/GameState.sol";
+import {JudgeCall} from "./libraries/JudgeCall.sol";
+import {ShaPath} from "./libraries/ShaPath.sol";
+import {SignedObjects} from "./libraries/SignedObjects.sol";
+import {TraceShape} from "./libraries/TraceShape.sol";
+
+/// @title Fault proofs, see IDisputeGame
+/// @notice Games of a worker lie in numbered places that are used again, so that a game opens hardly any storage.
+contract DisputeGame is FaultLedger {
+    using GameState for GameState.Turn;
+
+    struct GameRecord {
+        bytes32 receiptDigest;
+        uint256 owner; // claimIndex (64) | entry (8) | units of the bond (24) | challenger (160)
+        uint256 turn; // GameState.Turn
+        bytes32 node;
+        bytes32 bodyRoot;
+    }
+
+    mapping(address worker => mapping(uint256 place => GameRecord)) private _games;
+    /// @inheritdoc IDisputeGame
+    mapping(bytes32 receiptDigest => uint40) public forcedUntil;
+
+    constructor(Parameters memory parameters) GameParameters(parameters) {}
+
+    // before a game
+
+    /// @inheritdoc IDisputeGame
+    function forceDraw(Paper calldata paper) external nonReentrant {
+        IPaperJudge.Admission memory found = _admit();
+        uint256 until = uint256(paper.request.expiry) + forceGrace;
+        if (block.timestamp > until) revert TooLate(until);
+        if (forcedUntil[found.digest] != 0) revert AlreadyForced(found.digest);
+
+        uint40 openUntil = uint40(block.timestamp) + _challengeWindow;
+        forcedUntil[found.digest] = openUntil;
+        emit ForceDrawn(found.worker, found.requestId, found.digest, msg.sender, forceFee, openUntil);
+        ExactTransfer.pull(token, msg.sender, forceFee);
+        _send(found.worker, forceFee);
+    }
+
+    /// @inheritdoc IDisputeGame
+    function demand(Paper calldata, Draw calldata draw, uint32 chunk) external nonReentrant returns (uint256 gameId) {
+        IPaperJudge.Admission memory found = _admit();
+        uint256 frozen = _hold(found, draw.part);
+        GameState.Turn memory turn = GameState.unpack(found.turn);
+        turn.flags |= GameState.DEMAND;
+        turn.phase = Phase.Demand;
+        turn.path = chunk;
+        uint256 bond;
+        (gameId, bond) = _start(found, turn, draw.part);
+        emit Demanded(
+            gameId,
+            found.worker,
+            msg.sender,
+            found.requestId,
+            found.digest,
+            chunk,
+            bond,
+            demandFee,
+            found.amount != 0,
+            draw.part.claimIndex,
+            draw.part.entry,
+            frozen,
+            uint40(turn.deadline)
+        );
+        ExactTransfer.pull(token, msg.sender, bond + demandFee);
+    }
+
+    /// @inheritdoc IDisputeGame
+    function answerDemand(
+        uint256 gameId,
+        SignedObjects.Receipt calldata,
+        bytes calldata tokens,
+        bytes32[] calldata
+    ) external nonReentrant {
+        (GameRecord storage game, GameState.Turn memory turn) = _workersTurn(gameId, Phase.Demand);
+        _ask(address(paperJudge), game, turn);
+
+        turn.phase = Phase.Answered;
+        turn.deadline = block.timestamp + demandGrace;
+        game.turn = turn.pack();
+        address worker = GameId.workerOf(gameId);
+        --_dockets[worker].open;
+        uint256 bond = _bondOf(game);
+        emit Answered(gameId, tokens, bond, demandFee, uint40(turn.deadline));
+        _send(_challengerOf(game), bond);
+        _send(worker, demandFee);
+    }
+
+    // a game
+
+    /// @inheritdoc IDisputeGame
+    function open(Paper calldata, Draw calldata draw) external nonReentrant returns (uint256 gameId) {
+        IPaperJudge.Admission memory found = _admit();
+        uint256 frozen = _hold(found, draw.part);
+        GameState.Turn memory turn = GameState.unpack(found.turn);
+        turn.phase = Phase.Trace;
+        uint256 bond;
+        (gameId, bond) = _start(found, turn, draw.part);
+        emit Opened(
+            gameId,
+            found.worker,
+            msg.sender,
+            found.requestId,
+            found.digest,
+            bond,
+            found.amount != 0,
+            draw.part.claimIndex,
+            draw.part.entry,
+            frozen,
+            uint40(turn.deadline)
+        );
+        ExactTransfer.pull(token, msg.sender, bond);
+    }
+
+    /// @inheritdoc IDisputeGame
+    function postTrace(uint256 gameId, bytes32 receiptDigest, bytes32 bodyRoot) external {
+        (GameRecord storage game, GameState.Turn memory turn) = _workersTurn(gameId, Phase.Trace);
+        if (game.receiptDigest != receiptDigest) revert OtherReceipt(receiptDigest);
+
+        game.bodyRoot = bodyRoot;
+        turn.phase = Phase.Side;
+        emit TracePosted(gameId, bodyRoot, _pass(game, turn));
+    }
+
+    /// @inheritdoc IDisputeGame
+    function chooseSide(uint256 gameId, Side side, Paper calldata) external {
+        (GameRecord storage game, GameState.Turn memory turn) = _challengersTurn(gameId, Phase.Side);
+        bytes memory answer = _ask(address(traceJudge), game, turn);
+        (bytes32 root, uint256 generated) = abi.decode(answer, (bytes32, uint256));
+
+        game.node = root;
+        turn.choose(side, generated);
+        emit SideChosen(gameId, side, root, uint8(turn.height), turn.phase, _pass(game, turn));
+    }
+
+    /// @inheritdoc IDisputeGame
+    function reveal(uint256 gameId, bytes32[] calldata children) external {
+        (GameRecord storage game, GameState.Turn memory turn) = _workersTurn(gameId, Phase.Reveal);
+        uint256 expected = 1 << turn.roundLevels();
+        if (children.length != expected) revert WrongCount(children.length, expected);
+        _checkHash(ShaPath.fold(children), game.node);
+
+        turn.phase = Phase.Pick;
+        emit Revealed(gameId, children, _pass(game, turn));
+    }
+
+    /// @inheritdoc IDisputeGame
+    function pick(uint256 gameId, uint8 digit, bytes32 child, bytes32[] calldata siblings) external {
+        (GameRecord storage game, GameState.Turn memory turn) = _picked(gameId, digit, child, siblings);
+        if (turn.phase == Phase.Pick) revert RowReached();
+        _emitPicked(game, turn, gameId, digit, child);
+    }
+
+    /// @inheritdoc IDisputeGame
+    function pickRow(uint256 gameId, uint8 digit, bytes32 child, bytes32[] calldata siblings, Paper calldata) external {
+        (GameRecord storage game, GameState.Turn memory turn) = _picked(gameId, digit, child, siblings);
+        if (turn.phase != Phase.Pick) revert RowNotReached();
+        turn.enterRow(abi.decode(_ask(address(traceJudge), game, turn), (uint256)));
+        _emitPicked(game, turn, gameId, digit, child);
+    }
+
+    /// @inheritdoc IDisputeGame
+    function revealLeaf(uint256 gameId, Paper calldata, bytes calldata leaf) external {
+        (GameRecord storage game, GameState.Turn memory turn) = _workersTurn(gameId, Phase.Leaf);
+        _ask(address(traceJudge), game, turn);
+
+        turn.phase = Phase.Proof;
+        emit LeafRevealed(gameId, leaf, _pass(game, turn));
+    }
+
+    /// @inheritdoc IDisputeGame
+    function proveStep(
+        uint256 gameId,
+        Paper calldata,
+        bytes calldata,
+        uint32,
+        IStepVerifier.Opening[] calldata
+    ) external nonReentrant {
+        _winByProof(gameId);
+    }
+
+    /// @inheritdoc IDisputeGame
+    function proveRow(uint256 gameId, Paper calldata, bytes32, bytes32[] calldata) external nonReentrant {
+        _winByProof(gameId);
+    }
+
+    /// @inheritdoc IDisputeGame
+    function proveToken(uint256 gameId, Paper calldata, bytes calldata, TokenProof calldata) external nonReentrant {
+        _winByProof(gameId);
+    }
+
+    /// @inheritdoc IDisputeGame
+    function timeout(uint256 gameId, SignedObjects.Receipt calldata) external nonReentrant {
+        (GameRecord storage game, GameState.Turn memory turn) = _load(gameId);
+        Phase phase = turn.phase;
+        if (phase == Phase.WorkerWon || phase == Phase.ChallengerWon) revert WrongPhase(phase);
+        if (phase != Phase.Lost && block.timestamp <= turn.deadline) revert TooEarly(turn.deadline);
+        bytes32 requestId = abi.decode(_ask(address(traceJudge), game, turn), (bytes32));
+
+        if (phase == Phase.Side || phase == Phase.Pick || phase == Phase.Proof) {
+            _loseGame(gameId, game, turn);
+        } else if (phase == Phase.Answered) {
+            turn.phase = Phase.WorkerWon;
+            _end(gameId, game, turn, 0, 0, 0);
+        } else {
+            _winGame(gameId, game, turn, requestId);
+        }
+    }
+
+    // faults without a game
+
+    /// @inheritdoc IDisputeGame
+    function proveShape(Paper calldata) external nonReentrant {
+        _convictByStatement();
+    }
+
+    /// @inheritdoc IDisputeGame
+    function proveLink(Paper calldata, SignedObjects.Receipt calldata) external nonReentrant {
+        _convictByStatement();
+    }
+
+    /// @inheritdoc IDisputeGame
+    function proveEquivocation(Paper calldata, SignedObjects.Receipt calldata, bytes calldata) external nonReentrant {
+        _convictByStatement();
+    }
+
+    /// @inheritdoc IDisputeGame
+    function proveTokens(Paper calldata, IStatementJudge.TokenEvidence calldata) external nonReentrant {
+        _convictByStatement();
+    }
+
+    // views
+
+    /// @inheritdoc IDisputeGame
+    function gameOf(uint256 gameId) external view returns (Game memory) {
+        (GameRecord storage game, GameState.Turn memory turn) = _load(gameId);
+        bool isDemand = turn.has(GameState.DEMAND);
+        return
+            Game({
+                worker: GameId.workerOf(gameId),
+                challenger: _challengerOf(game),
+                receiptDigest: game.receiptDigest,
+                phase: turn.phase,
+                side: turn.side,
+                deadline: uint40(turn.deadline),
+                bond: _bondOf(game),
+                holds: turn.has(GameState.HOLDS),
+                claimIndex: _claimIndexOf(game),
+                entry: _entryOf(game),
+                bodyRoot: game.bodyRoot,
+                node: game.node,
+                height: uint8(turn.height),
+                inRow: turn.has(GameState.IN_ROW),
+                path: isDemand ? 0 : turn.path,
+                chunk: isDemand ? uint32(turn.path) : 0
+            });
+    }
+
+    /// @inheritdoc IDisputeGame
+    function bondFor(address worker) external view returns (uint256) {
+        return (uint256(_dockets[worker].open) + 1) * baseBond;
+    }
+
+    // opening
+
+    /// @dev A receipt that may be disputed, of whose request nothing is proven.
+    function _admit() private view returns (IPaperJudge.Admission memory found) {
+        found = _askPaper();
+        _checkUnproven(found.worker, found.requestId);
+    }
+
+    function _checkUnproven(address worker, bytes32 requestId) private view {
+        if (_isProven(worker, requestId)) revert AlreadyProven(worker, requestId);
+    }
+
+    function _convictByStatement() private {
+        bytes memory answer = JudgeCall.ask(address(statementJudge), abi.encode(_rules()));
+        (address worker, bytes32 requestId) = abi.decode(answer, (address, bytes32));
+        _checkUnproven(worker, requestId);
+        _convict(worker, requestId, msg.sender, 0);
+    }
+
+    /// @dev Freezes the money for a receipt, unless another game has done so.
+    /// @return frozen how much was not frozen before
+    function _hold(IPaperJudge.Admission memory found, Part calldata part) private returns (uint256 frozen) {
+        if (found.amount == 0) return 0;
+        PartRecord storage record = _parts[_partId(found.worker, part.claimIndex, part.entry, found.digest)];
+        uint32 holders = record.holders;
+        record.holders = holders + 1;
+        if (holders != 0) return 0;
+        frozen = channels.freeze(found.worker, part.claimIndex, found.amount);
+        record.frozen = uint96(frozen);
+    }
+
+    /// @dev Takes a place for a game whose bond is yet to come in.
+    function _start(
+        IPaperJudge.Admission memory found,
+        GameState.Turn memory turn,
+        Part calldata part
+    ) private returns (uint256 gameId, uint256 bond) {
+        Docket memory docket = _dockets[found.worker];
+        uint256 place = docket.free;
+        if (place == 0) {
+            if (docket.places == type(uint16).max) revert TooManyGames(found.worker);
+            place = ++docket.places;
+        }
+        GameRecord storage game = _games[found.worker][place];
+        GameState.Turn memory last = GameState.unpack(game.turn);
+        docket.free = uint16(last.next);
+        uint256 units = ++docket.open;
+        _dockets[found.worker] = docket;
+
+        turn.generation = uint24(last.generation + 1);
+        turn.deadline = block.timestamp + moveDeadline;
+        if (found.amount != 0) turn.flags |= GameState.HOLDS;
+        game.receiptDigest = found.digest;
+        game.owner =
+            uint256(uint160(msg.sender)) |
+            (units << 160) |
+            (uint256(part.entry) << 184) |
+            (uint256(part.claimIndex) << 192);
+        game.turn = turn.pack();
+        return (GameId.nameOf(found.worker, turn.generation, place), units * baseBond);
+    }
+
+    // moves
+
+    function _load(uint256 gameId) private view returns (GameRecord storage game, GameState.Turn memory turn) {
+        game = _games[GameId.workerOf(gameId)][GameId.placeOf(gameId)];
+        turn = GameState.unpack(game.turn);
+        if (turn.phase == Phase.None || turn.generation != GameId.generationOf(gameId)) revert NoSuchGame(gameId);
+    }
+
+    function _workersTurn(
+        uint256 gameId,
+        Phase phase
+    ) private view returns (GameRecord storage game, GameState.Turn memory turn) {
+        (game, turn) = _loadIn(gameId, phase);
+        address worker = GameId.workerOf(gameId);
+        if (msg.sender != worker && msg.sender != stakeRegistry.hotKeyOf(worker)) revert NotTheWorker(msg.sender);
+    }
+
+    function _challengersTurn(
+        uint256 gameId,
+        Phase phase
+    ) private view returns (GameRecord storage game, GameState.Turn memory turn) {
+        (game, turn) = _loadIn(gameId, phase);
+        if (msg.sender != _challengerOf(game)) revert NotTheChallenger(msg.sender);
+    }
+
+    function _loadIn(
+        uint256 gameId,
+        Phase phase
+    ) private view returns (GameRecord storage game, GameState.Turn memory turn) {
+        (game, turn) = _load(gameId);
+        if (turn.phase != phase) revert WrongPhase(turn.phase);
+        if (block.timestamp > turn.deadline) revert TooLate(turn.deadline);
+    }
+
+    function _picked(
+        uint256 gameId,
+        uint8 digit,
+        bytes32 child,
+        bytes32[] calldata siblings
+    ) private returns (GameRecord storage game, GameState.Turn memory turn) {
+        (game, turn) = _challengersTurn(gameId, Phase.Pick);
+        uint256 levels = turn.roundLevels();
+        if (siblings.length != levels) revert WrongCount(siblings.length, levels);
+        if (digit >> levels != 0) revert WrongCount(digit, 1 << levels);
+        _checkHash(ShaPath.climb(child, digit, siblings), game.node);
+
+        game.node = child;
+        turn.descend(digit);
+        if (!turn.isEmpty()) return (game, turn);
+        if (child == TraceShape.emptyRoot(turn.height)) revert NothingThere();
+        turn.phase = Phase.Lost;
+    }
+
+    function _emitPicked(
+        GameRecord storage game,
+        GameState.Turn memory turn,
+        uint256 gameId,
+        uint8 digit,
+        bytes32 child
+    ) private {
+        uint40 deadline = _pass(game, turn);
+        bool inRow = turn.has(GameState.IN_ROW);
+        emit Picked(gameId, digit, child, turn.path, uint8(turn.height), inRow, turn.phase, deadline);
+    }
+
+    /// @dev Writes the turn, and gives whoever is next its time.
+    function _pass(GameRecord storage game, GameState.Turn memory turn) private returns (uint40 deadline) {
+        deadline = uint40(block.timestamp) + moveDeadline;
+        turn.deadline = deadline;
+        game.turn = turn.pack();
+    }
+
+    // ends
+
+    function _winByProof(uint256 gameId) private {
+        (GameRecord storage game, GameState.Turn memory turn) = _challengersTurn(gameId, Phase.Proof);
+        _winGame(gameId, game, turn, abi.decode(_ask(address(traceJudge), game, turn), (bytes32)));
+    }
+
+    function _winGame(uint256 gameId, GameRecord storage game, GameState.Turn memory turn, bytes32 requestId) private {
+        address challenger = _challengerOf(game);
+        uint256 back = _bondOf(game) + (turn.phase == Phase.Demand ? demandFee : 0);
+        turn.phase = Phase.ChallengerWon;
+        _end(gameId, game, turn, back, 0, 0);
+        _convict(GameId.workerOf(gameId), requestId, challenger, gameId);
+        _send(challenger, back);
+    }
+
+    function _loseGame(uint256 gameId, GameRecord storage game, GameState.Turn memory turn) private {
+        uint256 bond = _bondOf(game);
+        turn.phase = Phase.WorkerWon;
+        _end(gameId, game, turn, 0, bond / 2, bond - bond / 2);
+        _send(GameId.workerOf(gameId), bond / 2);
+        _burn(bond - bond / 2);
+    }
+
+    /// @dev Gives the place back. A won game keeps what it holds, for the refund.
+    function _end(
+        uint256 gameId,
+        GameRecord storage game,
+        GameState.Turn memory turn,
+        uint256 toChallenger,
+        uint256 toWorker,
+        uint256 burned
+    ) private {
+        address worker = GameId.workerOf(gameId);
+        uint256 unfrozen;
+        if (turn.has(GameState.HOLDS) && turn.phase == Phase.WorkerWon) {
+            uint64 claimIndex = _claimIndexOf(game);
+            PartRecord storage record = _parts[_partId(worker, claimIndex, _entryOf(game), game.receiptDigest)];
+            if (--record.holders == 0 && record.frozen != 0) {
+                unfrozen = channels.unfreeze(worker, claimIndex, record.frozen);
+                record.frozen = 0;
+            }
+        }
+        Docket memory docket = _dockets[worker];
+        turn.next = docket.free;
+        game.turn = turn.pack();
+        docket.free = uint16(GameId.placeOf(gameId));
+        // The bond of an answered demand is back already.
+        if (toChallenger + toWorker + burned != 0) --docket.open;
+        _dockets[worker] = docket;
+        emit Ended(gameId, worker, _challengerOf(game), turn.phase, toChallenger, toWorker, burned, unfrozen);
+    }
+
+    // reading
+
+    /// @dev What a judge says to the call that came in, of this game.
+    function _ask(
+        address judge,
+        GameRecord storage game,
+        GameState.Turn memory turn
+    ) private view returns (bytes memory) {
+        bytes32 node = game.node;
+        JudgeCall.Spot memory spot = JudgeCall.Spot({
+            side: turn.side,
+            inRow: turn.has(GameState.IN_ROW),
+            path: turn.path,
+            node: node,
+            bodyRoot: game.bodyRoot,
+            receiptDigest: game.receiptDigest
+        });
+        return JudgeCall.ask(judge, abi.encode(spot, _rules()));
+    }
+
+    function _checkHash(bytes32 hash, bytes32 expected) private pure {
+        if (hash != expected) revert WrongHash(hash, expected);
+    }
+
+    function _bondOf(GameRecord storage game) private view returns (uint256) {
+        return uint24(game.owner >> 160) * uint256(baseBond);
+    }
+
+    function _challengerOf(GameRecord storage game) private view returns (address) {
+        return address(uint160(game.owner));
+    }
+
+    function _entryOf(GameRecord storage game) private view returns (uint8) {
+        return uint8(game.owner >> 184);
+    }
+
+    function _claimIndexOf(GameRecord storage game) private view returns (uint64) {
+        return uint64(game.owner >> 192);
+    }
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+
+import {IDisputeGame} from "../interfaces/IDisputeGame.sol";
+import {MerkleTree} from "./MerkleTree.sol";
+
+/// @title Which receipts of a claim are drawn, shown from its commitment
+/// @notice docs/protocol.md, Claims and Draws; `efedllm/protocol/drawing.py` draws the same points.
+library DrawProof {
+    /// @notice What a claim moved from one channel.
+    struct Entry {
+        bytes20 channel;
+        uint256 from;
+        uint256 to;
+        bytes32 receiptsRoot;
+        bytes32 hash;
+    }
+
+    struct Policy {
+        uint256 minimumRateBps;
+        uint256 firstSlash;
+        uint256 challengerShareBps;
+    }
+
+    uint256 internal constant BPS = 10_000;
+    uint256 private constant ENTRY_BYTES = 76;
+    uint256 private constant GROUP = 8;
+    uint256 private constant MAX_POINTS_PER_LEAF = 16;
+
+    /// @notice The entry that a part lies in; reverts unless the claim is committed to it.
+    function entryOf(IDisputeGame.Part calldata part, bytes32 commitment) internal pure returns (Entry memory entry) {
+        uint256 group = part.entry / GROUP;
+        uint256 start = (part.entry % GROUP) * ENTRY_BYTES;
+        bool found =
+            group < part.groups.length &&
+                start + ENTRY_BYTES <= part.entries.length &&
+                keccak256(abi.encodePacked(hex"00", part.entries)) == part.groups[group] &&
+                keccak256(abi.encodePacked(hex"01", part.groups)) == commitment;
+        if (!found) revert IDisputeGame.NotInClaim(part.claimIndex, part.entry);
+
+        bytes calldata packed = part.entries[start:start + ENTRY_BYTES];
+        entry.channel = bytes20(packed[0:20]);
+        entry.from = uint96(bytes12(packed[20:32]));
+        entry.to = uint96(bytes12(packed[32:44]));
+        entry.receiptsRoot = bytes32(packed[44:76]);
+        entry.hash = keccak256(abi.encodePacked(hex"00", packed));
+    }
+
+    /// @notice Amount that an entry holds for a leaf; reverts unless the leaf is under its root and reaches into it. Leaves
+    /// and nodes are tagged, so a proof has the depth of the tree whatever its length pretends.
+    function amountIn(IDisputeGame.Leaf calldata leaf, Entry memory entry) internal pure returns (uint256) {
+        bytes32 hash = keccak256(abi.encodePacked(hex"00", leaf.digest, leaf.before, leaf.end));
+        bool found =
+            leaf.end > entry.from &&
+                leaf.before < entry.to &&
+                leaf.before <= leaf.end &&
+                MerkleTree.contains(
+                    entry.receiptsRoot,
+                    hash,
+                    leaf.index,
+                    1 << leaf.proof.length,
+                    leaf.proof,
+                    MerkleTree.keccakNode
+                );
+        if (!found) revert IDisputeGame.NotInEntry(leaf.digest);
+        return Math.min(leaf.end, entry.to) - Math.max(leaf.before, entry.from);
+    }
+
+    /// @notice Reverts unless the draw's point lies in its leaf. Leaves lie end to end, so those between two that reach into
+    /// the entry do so too; to count too few only makes fewer points.
+    function check(
+        IDisputeGame.Draw calldata draw,
+        Entry memory entry,
+        bytes32 seed,
+        Policy memory policy
+    ) internal pure {
+        uint256 leaves = 1;
+        if (draw.ends.length != 0) {
+            if (draw.ends.length != 2) revert IDisputeGame.WrongCount(draw.ends.length, 2);
+            amountIn(draw.ends[0], entry);
+            amountIn(draw.ends[1], entry);
+            leaves = uint256(draw.ends[1].index) + 1 - draw.ends[0].index;
+        }
+        uint256 points = pointsOf(entry, seed, leaves, policy);
+        if (draw.point >= points) revert IDisputeGame.NotDrawn(draw.point, points);
+        bytes32 random = keccak256(abi.encodePacked(seed, entry.hash, draw.point));
+        uint256 drawn = entry.from + 1 + (uint256(random) % (entry.to - entry.from));
+        if (drawn <= draw.part.leaf.before || drawn > draw.part.leaf.end)
+            revert IDisputeGame.NotDrawn(draw.point, points);
+    }
+
+    /// @notice How many points are drawn in an entry with so many leaves.
+    function pointsOf(
+        Entry memory entry,
+        bytes32 seed,
+        uint256 leaves,
+        Policy memory policy
+    ) internal pure returns (uint256) {
+        uint256 denominator = (BPS - policy.challengerShareBps) * policy.firstSlash;
+        uint256 value = 2 * BPS * (entry.to - entry.from);
+        uint256 byValue = value / denominator;
+        bytes32 random = keccak256(abi.encodePacked(seed, entry.hash, "carry"));
+        if (uint256(random) % denominator < value % denominator) ++byValue;
+        uint256 byCount = Math.ceilDiv(leaves * policy.minimumRateBps, BPS);
+        return Math.min(Math.max(byValue, byCount), MAX_POINTS_PER_LEAF * leaves);
+    }
+}
