@@ -11,15 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from efedllm.chain.abi import build
-from efedllm.chain.batch import read_some
 from efedllm.chain.binding import Call
 from efedllm.chain.chain import Chain
 from efedllm.chain.dispute_game import DisputeGame
 from efedllm.chain.errors import ChainError, EarlierTransaction, Reverted
 from efedllm.chain.follower import Follower
 from efedllm.chain.transactions import Sender
-from efedllm.protocol.game import Game
+from efedllm.protocol.game import WORKER_MOVES
 from efedllm.protocol.model_spec import ModelSpec
 
 from .defence import (
@@ -92,6 +90,7 @@ class Defender:
         self._models: dict[bytes, ModelSpec] = {}
         self._acted = (0, 0.0)  # block of the last move, and until when a node may lag behind it
         self._waiting: list[Facing] = []  # games in which the next move is this worker's, as of the last look
+        self._batch = BATCH
         self._said: dict[int, tuple[str, float]] = {}  # what is in the way of a game, and when that was said
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -149,12 +148,9 @@ class Defender:
     async def _look(self) -> Look:
         block = await self._chain.rpc.block()
         known = await asyncio.to_thread(self._store.games.open_games)
-        answers = await read_some(self._game, block.number, [("gameOf", (one.game_id,)) for one in known])
-        games = [
-            Facing(one.game_id, build(Game, answer[0]))
-            for one, answer in zip(known, answers, strict=True)
-            if answer is not None
-        ]
+        ids = [one.game_id for one in known]
+        found = await self._game.games_of(ids, block.number)
+        games = [Facing(game_id, game) for game_id, game in zip(ids, found, strict=True) if game is not None]
         return Look(block.number, block.timestamp, max(block.timestamp, int(self._clock())), games)
 
     async def _act(self) -> float:
@@ -173,16 +169,26 @@ class Defender:
             if inputs is None:
                 self._complain(facing, "its receipt is not in this store: put back the folder that served it")
                 continue
-            call = await self._call(facing, what, inputs, orders)
-            if call is not None:
+            if (call := await self._call_in_peace(facing, what, inputs, orders)) is not None:
                 calls.append((facing, call))
         self._exhibits.want(orders)
-        for at in range(0, len(calls), BATCH):
-            await self._send(calls[at : at + BATCH])
-        if calls:
+        if calls and await self._send_some(calls):
             return 0.0
         until = next_time(found.games, found.newest, found.now)
         return self._poll_seconds if until is None else max(0.2, min(self._poll_seconds, until - found.now))
+
+    async def _call_in_peace(self, facing: Facing, what: Due, inputs: Inputs, orders: list[Order]) -> Call | None:
+        """`_call`, where nothing that is wrong with one game holds up the others."""
+        try:
+            return await self._call(facing, what, inputs, orders)
+        except Reverted as error:
+            self._complain(facing, str(error))
+        except (ChainError, StoreError):
+            raise
+        except Exception as error:
+            log.error("a defect of this program", exc_info=error)
+            self._complain(facing, f"a defect of this program: {error}")
+        return None
 
     async def _call(self, facing: Facing, what: Due, inputs: Inputs, orders: list[Order]) -> Call | None:
         """The transaction that is due, None if there is none yet; adds to `orders` what it needs."""
@@ -224,21 +230,33 @@ class Defender:
 
     # sending
 
-    async def _send(self, calls: Sequence[tuple[Facing, Call]]) -> None:
-        """Together, or one by one where one of them is refused: a game that moved on must not hold up the others."""
-        try:
-            receipts = await self._sender.send_all([call for _, call in calls])
-        except Reverted as error:
-            if len(calls) == 1:
-                self._complain(calls[0][0], str(error))
-                return
-            for one in calls:
-                await self._send([one])
-            return
-        for facing, call in calls:
-            self._said.pop(facing.game_id, None)
-            log.info("game 0x%x: %s", facing.game_id, call.label)
-        self._acted = max(receipt.block_number for receipt in receipts), time.monotonic() + LAG_SECONDS
+    async def _send_some(self, calls: Sequence[tuple[Facing, Call]]) -> bool:
+        """Whether anything was sent. Several moves go together; where one of them is refused, everything is looked at
+        again, and then they go one by one: a game that moved on must not hold up the others."""
+        batch, self._batch = self._batch, BATCH
+        is_sent = False
+        for at in range(0, len(calls), batch):
+            part = calls[at : at + batch]
+            try:
+                receipts = await self._sender.send_all([call for _, call in part])
+            except Reverted as error:
+                if len(part) > 1:
+                    self._batch = 1
+                    return True
+                self._refused(part[0][0], error)
+                continue
+            is_sent = True
+            for facing, call in part:
+                self._said.pop(facing.game_id, None)
+                log.info("game 0x%x: %s", facing.game_id, call.label)
+            self._acted = max(receipt.block_number for receipt in receipts), time.monotonic() + LAG_SECONDS
+        return is_sent
+
+    def _refused(self, facing: Facing, error: Reverted) -> None:
+        if facing.game.phase in WORKER_MOVES:
+            self._complain(facing, str(error))
+        else:  # somebody else ended it, or the chain's clock is behind this one
+            log.info("game 0x%x is not ended yet: %s", facing.game_id, error)
 
     # telling
 

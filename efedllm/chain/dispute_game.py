@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from efedllm.chain.abi import build
+from efedllm.chain.batch import read_some
 from efedllm.chain.binding import Call, Contract
 from efedllm.chain.rpc import BlockId
 from efedllm.protocol.game import Game, Paper, Side, TokenFault
@@ -159,6 +160,11 @@ class DisputeGame(Contract):
     async def game_of(self, game_id: int, block: BlockId = "latest") -> Game:
         """Raises Reverted with name "NoSuchGame" once its place was given to another, or where it never was."""
         return build(Game, await self._read("gameOf", game_id, block=block))
+
+    async def games_of(self, game_ids: Sequence[int], block: int) -> list[Game | None]:
+        """Many at once; None where `game_of` would say that there is no such game."""
+        answers = await read_some(self, block, [("gameOf", (game_id,)) for game_id in game_ids])
+        return [None if answer is None else build(Game, answer[0]) for answer in answers]
 
     async def bond_for(self, worker: str, block: BlockId = "latest") -> int:
         return int(await self._read("bondFor", worker, block=block))

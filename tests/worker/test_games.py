@@ -90,7 +90,7 @@ def test_rolled_back_it_is_open_again_or_never_was(tmp_path: Path) -> None:
 
 
 def make(block: int, kind: str, number: int, before: list[Page]) -> list[Event]:
-    """Something that the contract could tell after these pages: games open once and end once, faults are proven once."""
+    """What the contract could tell after these pages: games open once and end once, faults are proven once."""
     games = [event.game_id & 0xFFFF for one in before for event in one.events if isinstance(event, Opened | Demanded)]
     over = [event.game_id & 0xFFFF for one in before for event in one.events if isinstance(event, Ended)]
     faults = [event.number for one in before for event in one.events if isinstance(event, Proven)]
