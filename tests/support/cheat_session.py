@@ -34,7 +34,25 @@ from tests.support.cheat_work import (
     tokens_of,
 )
 from tests.support.cheats import WARM, Cheat
-from tests.verifier.path import DOMAIN, EPOCH, SALT, SESSION, hot, make_request
+from tests.verifier.path import DOMAIN, EPOCH, SALT, SESSION, cold, hot, make_request
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Where a request is made. hands: numbers of the workers' keys, where they are not those of the path's places."""
+
+    domain: eip712.Domain = DOMAIN
+    epoch: int = EPOCH
+    hands: tuple[int, ...] | None = None
+    model_id: bytes | None = None
+    nonce: int = 1
+
+    def hand(self, at: int) -> int:
+        return at if self.hands is None else self.hands[at]
+
+    def request(self, made: Request) -> Request:
+        path = tuple(replace(hop, worker=cold(self.hand(at)).address) for at, hop in enumerate(made.path))
+        return replace(made, path=path, modelId=self.model_id or made.modelId)
 
 
 class HonestWorker:
@@ -132,6 +150,7 @@ class Session:
     inputs: list[Inputs]
     outputs: list[Inputs]
     receipts: list[Receipt]
+    terms: Terms
     cheat: Cheat | None = None
     at: int = 0
     worker: CheatingWorker | None = None
@@ -169,15 +188,16 @@ class Session:
             roots.setdefault(trace.body_root, name)
         return {name: found[name] for name in roots.values()}
 
-    def records(self, domain: eip712.Domain = DOMAIN) -> list[Record]:
+    def records(self) -> list[Record]:
         """What each worker hands out."""
+        domain = self.terms.domain
         signature = eip712.sign(domain, self.request, SESSION)
         records = []
         for at, receipt in enumerate(self.receipts):
             rows = b""
             if isinstance(inputs := self.inputs[at], CommittedRows):
                 rows = b"".join(inputs.read(row) for row in range(inputs.count))
-            signed = [(receipt, eip712.sign(domain, receipt, hot(at)))]
+            signed = [(receipt, eip712.sign(domain, receipt, hot(self.terms.hand(at))))]
             records.append(Record(self.request, signature, SALT, self.prompt, self.generated, signed, rows))
         return records
 
@@ -190,15 +210,13 @@ def run(
     cheat: Cheat | None = None,
     at: int = 0,
     *,
-    nonce: int = 1,
-    domain: eip712.Domain = DOMAIN,
-    epoch: int = EPOCH,
+    terms: Terms = Terms(),
     stop_ids: tuple[int, ...] = (),
     sampling: Sampling = WARM,
 ) -> Session:
     """Worker `at` of the path cheats; without a cheat nobody does. sampling: where the cheat does not say."""
     sampling = sampling if cheat is None else cheat.sampling
-    request = make_request(model.folder, prompt, bounds, max_tokens, sampling, stop_ids, nonce)
+    request = terms.request(make_request(model.folder, prompt, bounds, max_tokens, sampling, stop_ids, terms.nonce))
     workers: list[HonestWorker | CheatingWorker] = [
         HonestWorker(model.shard_of(request, shard)) for shard in range(len(bounds) - 1)
     ]
@@ -220,12 +238,13 @@ def run(
     tokens = [*prompt, *generated]
     inputs: list[Inputs] = [CommittedTokens(tokens[:-1]), *(rows_tree(rows) for rows in between[:-1])]
     outputs: list[Inputs] = [*inputs[1:], CommittedTokens(generated)]
-    session = Session(model, request, list(prompt), generated, inputs, outputs, [], cheat, at, cheating)
-    _sign(session, domain, epoch)
+    session = Session(model, request, list(prompt), generated, inputs, outputs, [], terms, cheat, at, cheating)
+    _sign(session)
     return session
 
 
-def _sign(session: Session, domain: eip712.Domain, epoch: int) -> None:
+def _sign(session: Session) -> None:
+    domain, epoch = session.terms.domain, session.terms.epoch
     request_id, upstream = eip712.digest(domain, session.request), ZERO_HASH
     token_root = tree_root([token_leaf(token) for token in session.tokens])
     positions, generated = len(session.tokens) - 1, len(session.generated)
