@@ -5,6 +5,8 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 import aiohttp
 
@@ -39,6 +41,8 @@ from .running import Running
 from .session import Session
 
 log = logging.getLogger("efedllm.worker")
+
+Linking = Coroutine[Any, Any, list[asyncio.Task[str]]]
 
 FIRST_MESSAGE_SECONDS = 10.0
 LINGER_SECONDS = 5.0
@@ -182,7 +186,7 @@ class Service:
         watchers: list[asyncio.Task[str]] = []
         failure: tuple[str, str] | None = None
         try:
-            watchers = await self._link(session)
+            watchers = await _while_wanted(session, self._link(session))
             await _run_while_linked(session, watchers)
         except EfedllmError as error:
             failure = self.explain(error)
@@ -272,6 +276,23 @@ async def _receive_while(peer: Peer, run: asyncio.Task[None]) -> Message | None:
         return receiving.result() if receiving.done() else None
     finally:
         receiving.cancel()
+
+
+async def _while_wanted(session: Session, linking: Linking) -> list[asyncio.Task[str]]:
+    """Raises SessionError if the client leaves before that is done: its place in the channel is free for what it asks
+    next, as it does where another worker of the path refused."""
+    work, leaving = asyncio.create_task(linking), asyncio.create_task(session.client_gone.wait())
+    try:
+        await asyncio.wait({work, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise SessionError("path", "the client left before the path stood")
+        return work.result()
+    finally:
+        work.cancel()
+        leaving.cancel()
+        await asyncio.wait({work, leaving})
+        if not work.cancelled():
+            work.exception()  # it was raised above, or lost the race against the client's leaving
 
 
 async def _run_while_linked(session: Session, watchers: list[asyncio.Task[str]]) -> None:

@@ -66,7 +66,7 @@ class Session:
         self.cancelled = False
         self.worked = False
         """Everything is computed, signed and sent; only payment may be missing, so a link that closes is no failure."""
-        self._client_gone = False
+        self.client_gone = asyncio.Event()
         self._lost = ""  # why the accepted link ended
         self._context, self._client = context, client
         self._cache = context.engine.sequence()
@@ -102,7 +102,8 @@ class Session:
 
     def on_client_gone(self) -> None:
         """The client left or was refused: end at the next token, do not wait for money, and tell it nothing more."""
-        self.cancelled = self._client_gone = True
+        self.cancelled = True
+        self.client_gone.set()
         self.till.on_client_gone()
 
     def on_upstream_receipt(self, message: Signed) -> None:
@@ -327,7 +328,7 @@ class Session:
     # the peers
 
     async def _tell_client(self, message: Message) -> None:
-        if self._client_gone:
+        if self.client_gone.is_set():
             return
         # A client that is gone gets its receipts later, over HTTP; the path goes on until it runs out of credit.
         with contextlib.suppress(ConnectionError):
@@ -337,7 +338,7 @@ class Session:
         """Tell the client and both neighbours that this session ends here."""
         failure = Failure(self.request_id, code, message)
         for peer in (
-            None if self._client_gone else self._client,
+            None if self.client_gone.is_set() else self._client,
             self.downstream,
             self.token_link,
             *self.upstream_peers,

@@ -38,7 +38,7 @@ def test_chain_ends_with_its_process(number: signal.Signals) -> None:
         started = json.loads(process.stdout.readline())
         assert int(rpc(started["rpc"], "eth_chainId"), 16) == 31337
         process.send_signal(number)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     with pytest.raises(ChainUnreachable):
         rpc(started["rpc"], "eth_chainId")
     with pytest.raises(ProcessLookupError):
@@ -50,7 +50,7 @@ def test_chain_tells_what_to_do_next_and_no_keys() -> None:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(2)]
         process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=30)
+        rest, errors = process.communicate(timeout=120)
     assert lines[0].startswith("local chain at http://127.0.0.1:")
     assert lines[1].startswith("next: efedllm deploy --local --rpc http://127.0.0.1:")
     assert rest == ""
@@ -70,7 +70,7 @@ def test_chain_that_dies_is_an_error() -> None:
         assert process.stdout is not None
         started = json.loads(process.stdout.readline())
         os.kill(started["pid"], signal.SIGKILL)
-        assert process.wait(30) == 1
+        assert process.wait(120) == 1
         assert process.stderr is not None
         assert "the local chain ended by itself" in process.stderr.read()
 
@@ -112,7 +112,7 @@ def test_reader_that_goes_away_is_no_crash(anvil: AnvilProcess, deployment_file:
     assert process.stderr is not None
     assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait(60) == 1
+    assert process.wait(120) == 1
 
 
 def test_a_killed_chain_goes_on_from_its_state_file(tmp_path: Path) -> None:
@@ -137,14 +137,14 @@ def test_a_killed_chain_goes_on_from_its_state_file(tmp_path: Path) -> None:
         assert int(rpc(url, "eth_getBalance", "0x" + "11" * 20, "latest"), 16) == 7
         last = int(rpc(url, "eth_blockNumber"), 16)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     assert last in _numbers(state), "an ordered end saves what was mined"
 
 
 def test_a_state_file_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with local_chain("--json", "--state", str(tmp_path / "file" / "chain.json")) as process:
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=120)
         pid = json.loads(output)["pid"]
     assert (process.returncode, errors.startswith("error: cannot write ")) == (1, True), errors
     with pytest.raises(ProcessLookupError):

@@ -169,7 +169,7 @@ class Market:
 
     async def until_idle(self) -> None:
         """Until every worker has ended every request."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while self.open_requests():  # noqa: ASYNC110 - other processes have no event to wait for
                 await asyncio.sleep(0.1)
 
@@ -183,14 +183,12 @@ class Market:
 
     async def claim(self, *names: str) -> None:
         """Every one of these workers brings its vouchers to the chain."""
-        for name in names:
-            await asyncio.to_thread(
-                self.network.processes.run, "claim", "--key", "cold", "--data-dir", self.network.data_dir(name)
-            )
+        run, command = self.network.processes.run, ("claim", "--key", "cold", "--data-dir")
+        await asyncio.gather(*(asyncio.to_thread(run, *command, self.network.data_dir(name)) for name in names))
 
     async def until(self, chain: Chain, time_seconds: int) -> None:
         """Until the chain's clock has reached that time."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while (await chain.rpc.block()).timestamp < time_seconds:  # noqa: ASYNC110 - nor has the chain
                 await asyncio.sleep(0.2)
 

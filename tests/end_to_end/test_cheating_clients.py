@@ -155,7 +155,7 @@ def requests_of(market: Market, data_dir: str) -> set[bytes]:
 
 
 async def finish(process: "subprocess.Popen[str]") -> tuple[str, str]:
-    return await asyncio.to_thread(process.communicate, timeout=60)
+    return await asyncio.to_thread(process.communicate, timeout=300)
 
 
 async def test_client_that_is_killed_in_the_middle(market: Market) -> None:

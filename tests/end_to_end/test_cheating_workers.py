@@ -111,8 +111,9 @@ class Cheat:
     """None: nothing; the client puts it right by itself."""
     prompt: tuple[int, ...] = tuple(PROMPT)
     asks_before: bool = False
-    stays_unpaid: bool = False
-    """It was caught before it was paid for a window of work: its own channel is used up, those of the others go on."""
+    may_stay_unpaid: bool = False
+    """Where it was fast, it was caught before it was paid for a window of work: its own channel is used up then, those
+    of the others go on."""
 
 
 CHEATS = [
@@ -140,7 +141,7 @@ CHEATS = [
     Cheat("is silent after opening", FIRST, "closed the link|did not link"),
     Cheat("is silent after opening", LAST, "closed the link|did not link"),
     Cheat("is silent in the prompt", MIDDLE, "did not credit a voucher", tuple(LONG_PROMPT)),
-    Cheat("is silent between token and receipt", LAST, "sent no receipt", stays_unpaid=True),
+    Cheat("is silent between token and receipt", LAST, "sent no receipt", may_stay_unpaid=True),
     Cheat("is silent at the first token", LAST, "no token came|nothing came"),
     Cheat("never credits", MIDDLE, "did not credit a voucher within"),
     Cheat("stops after payment", FIRST, "nothing came along the path"),
@@ -175,7 +176,7 @@ async def test_worker_that_cheats(market: Market, customer: Customer, cheat: Che
     assert "\n" not in told
     assert (error is None) if cheat.words is None else re.search(cheat.words, told)
     again, error = await customer.ask(names)
-    if cheat.stays_unpaid:
+    if cheat.may_stay_unpaid and error is not None:
         assert re.search("of earlier requests unpaid.*close it with `efedllm channel close`", str(error))
         assert market.offers[liar].worker in str(error)
         again, error = await customer.ask(HONEST)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,12 @@ from efedllm.numerics.sampling_parameters import SamplingParameters
 MODEL = Path(__file__).resolve().parents[2] / "models" / "shakespeare" / "built"
 PROMPT, MAX_TOKENS, SEED = "KING HENRY:\nNow is the ", 40, 12345
 PRICES = ("0.0001", "0.0004")
-SPLITS = [["0:8"], ["0:4", "4:8"], ["0:3", "3:6", "6:8"], ["0:2", "2:4", "4:6", "6:8"]]
+SPLITS = [
+    ["0:8"],
+    pytest.param(["0:4", "4:8"], marks=pytest.mark.long),  # that of the kills
+    ["0:3", "5:8", "3:5"],
+    ["0:2", "2:4", "4:6", "6:8"],
+]
 
 
 @pytest.fixture
@@ -39,13 +45,22 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 
 
 def start(processes: Processes, tmp_path: Path, ranges: list[str]) -> LocalNetwork:
-    """Workers for these ranges, serving."""
+    """Workers for these ranges, serving; without the last of them, nobody is served."""
     names = [f"worker-{number}" for number in range(1, len(ranges) + 1)]
     network = set_up(processes, tmp_path, MODEL, names)
-    programs = [network.start_worker(name, layers, PRICES) for name, layers in zip(names, ranges, strict=True)]
-    for program in programs:
+    *others, last = zip(names, ranges, strict=True)
+    for program in [network.start_worker(name, layers, PRICES) for name, layers in others]:
         program.wait_for("serving", 120)
+    if others:
+        with pytest.raises(ProcessError, match=last[1]):
+            processes.run("ask", PROMPT, "--data-dir", network.data_dir("client"))
+    network.start_worker(*last, PRICES).wait_for("serving", 120)
     return network
+
+
+async def run(processes: Processes, network: LocalNetwork, name: str, *command: str) -> dict[str, Any]:
+    """A command of that person, beside others."""
+    return await asyncio.to_thread(processes.run, *command, "--data-dir", network.data_dir(name))
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +89,16 @@ async def test_text_is_that_of_one_process_and_money_adds_up(
             assert text == expected
             cost = generation.cost
             assert cost == sum(share.cost for share in generation.shares) > 0
-        claimed = [int(processes.run("claim", "--data-dir", network.data_dir(name))["claimed"]) for name in names]
-        assert sum(claimed) == cost
+        claims = await asyncio.gather(*(run(processes, network, name, "claim") for name in names))
+        assert sum(int(claim["claimed"]) for claim in claims) == cost
         processes.run("channel", "close", "--all", "--data-dir", network.data_dir("client"))
-        await asyncio.sleep(network.deployment.parameters.withdrawal_delay_seconds + 1)
-        withdrawn = [
-            int(processes.run("withdraw", "earnings", "--data-dir", network.data_dir(name))["withdrawn"])
-            for name in names
-        ]
+        # The contract wants this much time on the chain's clock.
+        due = (await chain.rpc.block()).timestamp + network.deployment.parameters.withdrawal_delay_seconds
+        async with asyncio.timeout(120):
+            while (await chain.rpc.block()).timestamp <= due:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.2)
+        withdrawals = await asyncio.gather(*(run(processes, network, name, "withdraw", "earnings") for name in names))
+        withdrawn = [int(one["withdrawn"]) for one in withdrawals]
         processes.run("channel", "close", "--all", "--data-dir", network.data_dir("client"))
         spent = before - await chain.token.balance_of(payer)
         assert spent == cost
@@ -108,16 +125,10 @@ def test_claims_survive_the_death_of_a_worker(processes: Processes, tmp_path: Pa
         assert asking.stdout is not None
         asking.stdout.read(150)  # some receipts further than the prompt
         worker.process.send_signal(signal.SIGKILL)
-        _, errors = asking.communicate(timeout=60)
+        _, errors = asking.communicate(timeout=300)
     finally:
         asking.kill()
     assert asking.returncode == 1
     assert "error: " in errors
     claimed = int(processes.run("claim", "--data-dir", network.data_dir("worker-1"))["claimed"])
     assert claimed > 0
-
-
-def test_nobody_covers_some_layers(processes: Processes, tmp_path: Path) -> None:
-    network = start(processes, tmp_path, ["0:3", "5:8"])
-    with pytest.raises(ProcessError, match="3:5"):
-        processes.run("ask", PROMPT, "--data-dir", network.data_dir("client"))

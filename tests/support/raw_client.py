@@ -21,7 +21,7 @@ from efedllm.protocol.objects import KIND_INFERENCE, Hop, Receipt, Request, Samp
 from efedllm.protocol.requests import prompt_root
 from efedllm.protocol.vouchers import Book
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 SEED = b"\x07" * 32
 
 

@@ -132,12 +132,13 @@ class WorkerGroup:
             hot_key=hot_key,
             hidden=d.hidden,
             credit_tokens=CREDIT_TOKENS,
+            # Long, so that no busy machine makes anybody look dishonest; tests of silence wait less.
             **{
                 "domain": DOMAIN,
                 "network": MemoryNetwork(self.chain, address),
-                "stall_seconds": 5.0,
-                "voucher_seconds": 2.0,
-                "link_seconds": 3.0,
+                "stall_seconds": 30.0,
+                "voucher_seconds": 30.0,
+                "link_seconds": 30.0,
                 **self.changes,
             },
         )

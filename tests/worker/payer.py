@@ -64,7 +64,7 @@ class Line:
         await self.socket.send_bytes(message.frame().encode())
 
     async def receive(self) -> Message:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             message = await self.socket.receive()
         if message.type is not aiohttp.WSMsgType.BINARY:
             raise Refused("closed")

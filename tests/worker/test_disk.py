@@ -26,7 +26,7 @@ def fill(worker: RunningWorker) -> int:
 
 async def test_a_store_that_cannot_grow(built: Path, tmp_path: Path) -> None:
     payer, events = Payer(), []
-    async with WorkerGroup(built, [(0, 1), (1, 3)], tmp_path) as group:
+    async with WorkerGroup(built, [(0, 1), (1, 3)], tmp_path, voucher_seconds=2) as group:
         group.open_channels(payer.account.address, payer.session.address)
         for worker in group.workers:
             worker.service.notices = Notices(lambda _, event: events.append(event))
@@ -34,7 +34,7 @@ async def test_a_store_that_cannot_grow(built: Path, tmp_path: Path) -> None:
         first = await ask(group, payer, payer.request(path, PROMPT, 3), PROMPT)
         limit = fill(group.workers[1])
         refusals = []
-        for _ in range(12):
+        while sum("cannot keep" in reason for reason in refusals) < 3 and len(refusals) < 12:
             try:
                 prompt = [*PROMPT, *range(150)]
                 first = await ask(group, payer, payer.request(path, prompt, 20), prompt, first.books)

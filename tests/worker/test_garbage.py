@@ -123,6 +123,6 @@ async def test_frames_beyond_the_limit(single: WorkerGroup) -> None:
 )
 async def test_wrong_upgrades(single: WorkerGroup, headers: str) -> None:
     reader, writer = await send(single, f"GET /v1/session HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\n".encode())
-    assert b" 400 " in await asyncio.wait_for(reader.readline(), 10)
+    assert b" 400 " in await asyncio.wait_for(reader.readline(), 60)
     writer.close()
     await serves(single)

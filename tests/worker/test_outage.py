@@ -35,7 +35,7 @@ def cut(group: WorkerGroup) -> None:
 
 async def test_known_channels_are_served_and_new_ones_are_not(built: Path, tmp_path: Path) -> None:
     known, new = Payer(), Payer()
-    async with WorkerGroup(built, [(0, 1), (1, 3)], tmp_path, channel_seconds=0.01) as group:
+    async with WorkerGroup(built, [(0, 1), (1, 3)], tmp_path, channel_seconds=0.01, voucher_seconds=3) as group:
         for payer in (known, new):
             group.open_channels(payer.account.address, payer.session.address)
         path = [worker.hop for worker in group.workers]

@@ -107,7 +107,7 @@ def test_serves_registers_itself_and_ends_on_sigterm(person: Person, built: Path
         assert health["worker"] == person.address
         process.send_signal(signal.SIGTERM)
         events = [json.loads(line) for line in process.stdout]
-        assert process.wait(20) == 0
+        assert process.wait(120) == 0
     finally:
         process.kill()
     assert events == [{"event": "draining"}, {"event": "ended", "owed": "0", "channels": 0}]

@@ -146,11 +146,11 @@ async def test_session_key_of_a_stranger_has_no_channel(single: WorkerGroup, pay
     assert "no deposit" in await refusal(single, payer, payer.request(path, PROMPT, 4))
 
 
-async def test_client_that_never_pays_gets_one_window(pair: WorkerGroup, payer: Payer) -> None:
-    path = funded(pair, payer)
-    request = payer.request(path, PROMPT, 150)
-    with pytest.raises(Refused, match="no voucher came"):
-        await ask(pair, payer, request, PROMPT, paying=False)
+async def test_client_that_never_pays_gets_one_window(built: Path, tmp_path: Path, payer: Payer) -> None:
+    async with WorkerGroup(built, [(0, 1), (1, 3)], tmp_path, voucher_seconds=1) as pair:
+        request = payer.request(funded(pair, payer), PROMPT, 150)
+        with pytest.raises(Refused, match="no voucher came"):
+            await ask(pair, payer, request, PROMPT, paying=False)
     for worker in pair.workers:
         record = worker.store.record(eip712.digest(DOMAIN, request))
         assert record is not None
@@ -399,6 +399,21 @@ async def test_client_that_leaves_ends_the_session(pair: WorkerGroup, payer: Pay
     record = pair.workers[0].store.record(message.request_id)
     assert record is not None
     assert len(record.generated) <= CREDIT_TOKENS
+
+
+async def test_client_that_leaves_before_the_path_stands_gives_its_place_back(
+    built: Path, tmp_path: Path, payer: Payer
+) -> None:
+    """As every client does that another worker of the path refused, and it comes again at once."""
+    async with WorkerGroup(built, [(0, 1), (1, 3)], tmp_path, link_seconds=60, place_seconds=15) as group:
+        path = funded(group, payer)
+        for worker in group.workers:
+            async with aiohttp.ClientSession() as http:
+                line = await connect(http, worker.url)
+                await line.send(payer.open_message(payer.request(path, PROMPT, 4), PROMPT))
+                await line.expect(Opened)
+        answer = await ask(group, payer, payer.request(path, PROMPT, 4), PROMPT)
+    assert len(answer.tokens) == 4
 
 
 async def fetch(url: str, fetch_: Fetch, signer: Any) -> tuple[int, bytes]:

@@ -43,7 +43,7 @@ class Serving:
     answer: Answer | None = None
 
     async def ask(self, count: int) -> Answer:
-        event = self.program.wait_for("serving", 60)
+        event = self.program.wait_for("serving", 120)
         address, url = str(event["worker"]), str(event["endpoint"])
         group = SimpleNamespace(workers=[SimpleNamespace(address=address, url=url)])
         hop = Hop(address, 0, 3, 10**14, 4 * 10**14)
@@ -94,7 +94,7 @@ async def serving(
     command = ["efedllm.cli", "worker", "--model", str(built), "--json", "--gas-value", "0.01", *options]
     with Processes(tmp_path, {"OMP_NUM_THREADS": "1"}) as processes:
         program = processes.start("worker", [*command, "--data-dir", str(person.data_dir)])
-        program.wait_for("serving", 60)
+        program.wait_for("serving", 120)
         identity = model_id(model_spec(read_manifest(built)))
         yield Serving(person, program, processes, payer, identity, [sys.executable, "-m", *command])
 
@@ -102,12 +102,12 @@ async def serving(
 async def test_it_is_paid_without_a_human(serving: Serving, anvil: AnvilProcess, chain: Chain) -> None:
     person, program = serving.person, serving.program
     await serving.ask(40)
-    claimed = await asyncio.to_thread(program.wait_for, "claimed", 30)
+    claimed = await asyncio.to_thread(program.wait_for, "claimed", 120)
     assert (claimed["amount"], claimed["channels"]) == (str(serving.owed()), 1)
     # Whoever claims by hand meanwhile finds nothing, and needs no key of the worker's.
     assert (await asyncio.to_thread(person.json, "claim"))["claims"] == []
     anvil.increase_time(6)
-    released = await asyncio.to_thread(program.wait_for, "released", 30)
+    released = await asyncio.to_thread(program.wait_for, "released", 120)
     assert released["amount"] == str(serving.owed())
     account = await chain.channels.account_of(person.address)
     assert (account.pending, account.earnings) == (0, serving.owed())
@@ -115,9 +115,9 @@ async def test_it_is_paid_without_a_human(serving: Serving, anvil: AnvilProcess,
     first = serving.owed()
     await serving.ask(40)
     program.process.send_signal(signal.SIGTERM)
-    ended = await asyncio.to_thread(program.wait_for, "ended", 30)
+    ended = await asyncio.to_thread(program.wait_for, "ended", 120)
     assert (ended["owed"], ended["channels"]) == ("0", 0)
-    assert program.process.wait(20) == 0
+    assert program.process.wait(120) == 0
     account = await chain.channels.account_of(person.address)
     assert account.pending + account.earnings == serving.owed() > first
 
@@ -129,7 +129,7 @@ async def test_a_claim_that_was_under_way_when_it_was_killed(
     anvil.rpc("evm_setAutomine", False)
     try:
         await serving.ask(40)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while int(anvil.rpc("txpool_status")["pending"], 16) == 0:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         serving.program.process.send_signal(signal.SIGKILL)
@@ -141,10 +141,10 @@ async def test_a_claim_that_was_under_way_when_it_was_killed(
     assert (await chain.channels.account_of(serving.person.address)).pending == first
     command = [*serving.command[2:], "--data-dir", str(serving.person.data_dir)]
     serving.program = serving.processes.start("again", command)
-    await asyncio.to_thread(serving.program.wait_for, "serving", 60)
+    await asyncio.to_thread(serving.program.wait_for, "serving", 120)
     await serving.ask(20)
     serving.program.process.send_signal(signal.SIGTERM)
-    ended = await asyncio.to_thread(serving.program.wait_for, "ended", 60)
+    ended = await asyncio.to_thread(serving.program.wait_for, "ended", 120)
     assert ended["owed"] == "0"
     claims = [int(str(event["amount"])) for event in serving.program.events if event["event"] == "claimed"]
     assert sum(claims) == serving.owed() - first
@@ -175,13 +175,13 @@ async def test_a_full_disk(serving: Serving) -> None:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (1024, unlimited[1]))
     with pytest.raises(Refused, match="cannot keep what it would sign"):
         await serving.ask(40)
-    warning = await asyncio.to_thread(program.wait_for, "warning", 30, kind="disk")
+    warning = await asyncio.to_thread(program.wait_for, "warning", 120, kind="disk")
     assert "free or repair the disk" in str(warning["message"])
     resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
     assert len((await serving.ask(40)).tokens) == 40
-    await asyncio.to_thread(program.wait_for, "over", 30, kind="disk")
+    await asyncio.to_thread(program.wait_for, "over", 120, kind="disk")
     program.process.send_signal(signal.SIGTERM)
-    ended = await asyncio.to_thread(program.wait_for, "ended", 30)
+    ended = await asyncio.to_thread(program.wait_for, "ended", 120)
     assert ended["owed"] == "0"
     claimed = sum(int(event["amount"]) for event in program.events if event["event"] == "claimed")
     assert claimed == serving.owed()
