@@ -160,14 +160,14 @@ contract DisputeGame is FaultLedger {
     /// @inheritdoc IDisputeGame
     function pick(uint256 gameId, uint8 digit, bytes32 child, bytes32[] calldata siblings) external {
         (GameRecord storage game, GameState.Turn memory turn) = _picked(gameId, digit, child, siblings);
-        if (turn.phase == Phase.Pick) revert RowReached();
+        if (turn.isIn(Phase.Pick)) revert RowReached();
         _emitPicked(game, turn, gameId, digit, child);
     }
 
     /// @inheritdoc IDisputeGame
     function pickRow(uint256 gameId, uint8 digit, bytes32 child, bytes32[] calldata siblings, Paper calldata) external {
         (GameRecord storage game, GameState.Turn memory turn) = _picked(gameId, digit, child, siblings);
-        if (turn.phase != Phase.Pick) revert RowNotReached();
+        if (!turn.isIn(Phase.Pick)) revert RowNotReached();
         turn.enterRow(abi.decode(_ask(address(traceJudge), game, turn), (uint256)));
         _emitPicked(game, turn, gameId, digit, child);
     }
@@ -188,57 +188,49 @@ contract DisputeGame is FaultLedger {
         bytes calldata,
         uint32,
         IStepVerifier.Opening[] calldata
-    ) external nonReentrant {
+    ) external {
         _winByProof(gameId);
     }
 
     /// @inheritdoc IDisputeGame
-    function proveRow(uint256 gameId, Paper calldata, bytes32, bytes32[] calldata) external nonReentrant {
+    function proveRow(uint256 gameId, Paper calldata, bytes32, bytes32[] calldata) external {
         _winByProof(gameId);
     }
 
     /// @inheritdoc IDisputeGame
-    function proveToken(uint256 gameId, Paper calldata, bytes calldata, TokenProof calldata) external nonReentrant {
+    function proveToken(uint256 gameId, Paper calldata, bytes calldata, TokenProof calldata) external {
         _winByProof(gameId);
     }
 
     /// @inheritdoc IDisputeGame
     function timeout(uint256 gameId, SignedObjects.Receipt calldata) external nonReentrant {
         (GameRecord storage game, GameState.Turn memory turn) = _load(gameId);
-        Phase phase = turn.phase;
-        if (phase == Phase.WorkerWon || phase == Phase.ChallengerWon) revert WrongPhase(phase);
-        if (phase != Phase.Lost && block.timestamp <= turn.deadline) revert TooEarly(turn.deadline);
+        if (turn.isIn(Phase.WorkerWon) || turn.isIn(Phase.ChallengerWon)) revert WrongPhase(turn.phase);
+        if (!turn.isIn(Phase.Lost) && block.timestamp <= turn.deadline) revert TooEarly(turn.deadline);
         bytes32 requestId = abi.decode(_ask(address(traceJudge), game, turn), (bytes32));
-
-        if (phase == Phase.Side || phase == Phase.Pick || phase == Phase.Proof) {
-            _loseGame(gameId, game, turn);
-        } else if (phase == Phase.Answered) {
-            turn.phase = Phase.WorkerWon;
-            _end(gameId, game, turn, 0, 0, 0);
-        } else {
-            _winGame(gameId, game, turn, requestId);
-        }
+        bool isChallengersTurn = turn.isIn(Phase.Side) || turn.isIn(Phase.Pick) || turn.isIn(Phase.Proof);
+        _end(gameId, game, turn, isChallengersTurn || turn.isIn(Phase.Answered), requestId);
     }
 
     // faults without a game
 
     /// @inheritdoc IDisputeGame
-    function proveShape(Paper calldata) external nonReentrant {
+    function proveShape(Paper calldata) external {
         _convictByStatement();
     }
 
     /// @inheritdoc IDisputeGame
-    function proveLink(Paper calldata, SignedObjects.Receipt calldata) external nonReentrant {
+    function proveLink(Paper calldata, SignedObjects.Receipt calldata) external {
         _convictByStatement();
     }
 
     /// @inheritdoc IDisputeGame
-    function proveEquivocation(Paper calldata, SignedObjects.Receipt calldata, bytes calldata) external nonReentrant {
+    function proveEquivocation(Paper calldata, SignedObjects.Receipt calldata, bytes calldata) external {
         _convictByStatement();
     }
 
     /// @inheritdoc IDisputeGame
-    function proveTokens(Paper calldata, IStatementJudge.TokenEvidence calldata) external nonReentrant {
+    function proveTokens(Paper calldata, IStatementJudge.TokenEvidence calldata) external {
         _convictByStatement();
     }
 
@@ -286,7 +278,7 @@ contract DisputeGame is FaultLedger {
         if (_isProven(worker, requestId)) revert AlreadyProven(worker, requestId);
     }
 
-    function _convictByStatement() private {
+    function _convictByStatement() private nonReentrant {
         bytes memory answer = JudgeCall.ask(address(statementJudge), abi.encode(_rules()));
         (address worker, bytes32 requestId) = abi.decode(answer, (address, bytes32));
         _checkUnproven(worker, requestId);
@@ -341,7 +333,7 @@ contract DisputeGame is FaultLedger {
     function _load(uint256 gameId) private view returns (GameRecord storage game, GameState.Turn memory turn) {
         game = _games[GameId.workerOf(gameId)][GameId.placeOf(gameId)];
         turn = GameState.unpack(game.turn);
-        if (turn.phase == Phase.None || turn.generation != GameId.generationOf(gameId)) revert NoSuchGame(gameId);
+        if (turn.isIn(Phase.None) || turn.generation != GameId.generationOf(gameId)) revert NoSuchGame(gameId);
     }
 
     function _workersTurn(
@@ -366,7 +358,7 @@ contract DisputeGame is FaultLedger {
         Phase phase
     ) private view returns (GameRecord storage game, GameState.Turn memory turn) {
         (game, turn) = _load(gameId);
-        if (turn.phase != phase) revert WrongPhase(turn.phase);
+        if (!turn.isIn(phase)) revert WrongPhase(turn.phase);
         if (block.timestamp > turn.deadline) revert TooLate(turn.deadline);
     }
 
@@ -410,55 +402,60 @@ contract DisputeGame is FaultLedger {
 
     // ends
 
-    function _winByProof(uint256 gameId) private {
+    function _winByProof(uint256 gameId) private nonReentrant {
         (GameRecord storage game, GameState.Turn memory turn) = _challengersTurn(gameId, Phase.Proof);
-        _winGame(gameId, game, turn, abi.decode(_ask(address(traceJudge), game, turn), (bytes32)));
+        bytes32 requestId = abi.decode(_ask(address(traceJudge), game, turn), (bytes32));
+        _end(gameId, game, turn, false, requestId);
     }
 
-    function _winGame(uint256 gameId, GameRecord storage game, GameState.Turn memory turn, bytes32 requestId) private {
-        address challenger = _challengerOf(game);
-        uint256 back = _bondOf(game) + (turn.phase == Phase.Demand ? demandFee : 0);
-        turn.phase = Phase.ChallengerWon;
-        _end(gameId, game, turn, back, 0, 0);
-        _convict(GameId.workerOf(gameId), requestId, challenger, gameId);
-        _send(challenger, back);
-    }
-
-    function _loseGame(uint256 gameId, GameRecord storage game, GameState.Turn memory turn) private {
-        uint256 bond = _bondOf(game);
-        turn.phase = Phase.WorkerWon;
-        _end(gameId, game, turn, 0, bond / 2, bond - bond / 2);
-        _send(GameId.workerOf(gameId), bond / 2);
-        _burn(bond - bond / 2);
-    }
-
-    /// @dev Gives the place back. A won game keeps what it holds, for the refund.
+    /// @dev Gives the place back, and the bond to whom it belongs. A won game keeps what it holds, for the refund.
     function _end(
         uint256 gameId,
         GameRecord storage game,
         GameState.Turn memory turn,
-        uint256 toChallenger,
-        uint256 toWorker,
-        uint256 burned
+        bool workerWon,
+        bytes32 requestId
     ) private {
         address worker = GameId.workerOf(gameId);
-        uint256 unfrozen;
-        if (turn.has(GameState.HOLDS) && turn.phase == Phase.WorkerWon) {
-            uint64 claimIndex = _claimIndexOf(game);
-            PartRecord storage record = _parts[_partId(worker, claimIndex, _entryOf(game), game.receiptDigest)];
-            if (--record.holders == 0 && record.frozen != 0) {
-                unfrozen = channels.unfreeze(worker, claimIndex, record.frozen);
-                record.frozen = 0;
-            }
-        }
+        address challenger = _challengerOf(game);
+        uint256 bond = turn.isIn(Phase.Answered) ? 0 : _bondOf(game); // it is back already
+        uint256 toChallenger = workerWon ? 0 : bond + (turn.isIn(Phase.Demand) ? demandFee : 0);
+        uint256 toWorker = workerWon ? bond / 2 : 0;
+        uint256 burned = workerWon ? bond - toWorker : 0;
+
+        turn.phase = workerWon ? Phase.WorkerWon : Phase.ChallengerWon;
+        _leave(game, turn, worker, GameId.placeOf(gameId), bond != 0);
+        uint256 unfrozen = workerWon && turn.has(GameState.HOLDS) ? _letGo(game, worker) : 0;
+        emit Ended(gameId, worker, challenger, turn.phase, toChallenger, toWorker, burned, unfrozen);
+        if (!workerWon) _convict(worker, requestId, challenger, gameId);
+        _send(challenger, toChallenger);
+        _send(worker, toWorker);
+        _burn(burned);
+    }
+
+    function _leave(
+        GameRecord storage game,
+        GameState.Turn memory turn,
+        address worker,
+        uint256 place,
+        bool wasOpen
+    ) private {
         Docket memory docket = _dockets[worker];
         turn.next = docket.free;
         game.turn = turn.pack();
-        docket.free = uint16(GameId.placeOf(gameId));
-        // The bond of an answered demand is back already.
-        if (toChallenger + toWorker + burned != 0) --docket.open;
+        docket.free = uint16(place);
+        if (wasOpen) --docket.open;
         _dockets[worker] = docket;
-        emit Ended(gameId, worker, _challengerOf(game), turn.phase, toChallenger, toWorker, burned, unfrozen);
+    }
+
+    function _letGo(GameRecord storage game, address worker) private returns (uint256 unfrozen) {
+        uint64 claimIndex = _claimIndexOf(game);
+        PartRecord storage record = _parts[_partId(worker, claimIndex, _entryOf(game), game.receiptDigest)];
+        uint32 holders = record.holders - 1;
+        record.holders = holders;
+        if (holders != 0) return 0;
+        unfrozen = channels.unfreeze(worker, claimIndex, record.frozen);
+        record.frozen = 0;
     }
 
     // reading

@@ -63,6 +63,20 @@ library GameState {
         turn.flags = uint8(word >> 240);
     }
 
+    /// @dev A comparison in Solidity checks each time that memory holds a value of the enumeration, at eighty bytes of code.
+    function isIn(Turn memory turn, IDisputeGame.Phase phase) internal pure returns (bool same) {
+        assembly ("memory-safe") {
+            same := eq(mload(add(turn, 0x60)), phase)
+        }
+    }
+
+    /// @notice As `isIn`, of the side.
+    function isOn(Turn memory turn, IDisputeGame.Side side) internal pure returns (bool same) {
+        assembly ("memory-safe") {
+            same := eq(mload(add(turn, 0x80)), side)
+        }
+    }
+
     function has(Turn memory turn, uint256 flag) internal pure returns (bool) {
         return turn.flags & flag != 0;
     }
@@ -82,14 +96,14 @@ library GameState {
 
     /// @notice Whether the side is a tree of tokens.
     function endsInToken(Turn memory turn) internal pure returns (bool) {
-        if (turn.side == IDisputeGame.Side.Input) return turn.has(FIRST);
-        return turn.side == IDisputeGame.Side.Output && turn.has(LAST);
+        if (turn.isOn(IDisputeGame.Side.Input)) return turn.has(FIRST);
+        return turn.isOn(IDisputeGame.Side.Output) && turn.has(LAST);
     }
 
     /// @notice Whether the nodes at the bottom of the tree are roots of rows that the descent goes on in.
     function endsInRow(Turn memory turn) internal pure returns (bool) {
         if (turn.has(IN_ROW)) return false;
-        return turn.side == IDisputeGame.Side.Body || (turn.side == IDisputeGame.Side.Input && !turn.has(FIRST));
+        return turn.isOn(IDisputeGame.Side.Body) || (turn.isOn(IDisputeGame.Side.Input) && !turn.has(FIRST));
     }
 
     /// @notice Begins the descent at the root of a side.
@@ -97,8 +111,8 @@ library GameState {
     function choose(Turn memory turn, IDisputeGame.Side side, uint256 generated) internal pure {
         turn.side = side;
         turn.path = 0;
-        if (turn.endsInToken() && side == IDisputeGame.Side.Output) turn.count = generated;
-        turn.height = side == IDisputeGame.Side.Body ? shapeOf(turn).upperDepth() : MerkleTree.depthOf(turn.count);
+        if (turn.endsInToken() && turn.isOn(IDisputeGame.Side.Output)) turn.count = generated;
+        turn.height = turn.isOn(IDisputeGame.Side.Body) ? shapeOf(turn).upperDepth() : MerkleTree.depthOf(turn.count);
         turn.phase = turn.height == 0 ? turn.bottom() : IDisputeGame.Phase.Reveal;
     }
 
@@ -131,7 +145,7 @@ library GameState {
     /// @notice Whether no row, position or leaf lies under the node.
     function isEmpty(Turn memory turn) internal pure returns (bool) {
         if (turn.has(IN_ROW)) return ((turn.path & ROW_MASK) << turn.height) >= turn.count;
-        if (turn.side == IDisputeGame.Side.Body) return shapeOf(turn).isEmpty(turn.height, turn.path);
+        if (turn.isOn(IDisputeGame.Side.Body)) return shapeOf(turn).isEmpty(turn.height, turn.path);
         return (turn.path << turn.height) >= turn.count;
     }
 

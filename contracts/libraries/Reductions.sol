@@ -12,39 +12,35 @@ import {StepMath} from "./StepMath.sol";
 library Reductions {
     /// @dev The signs of eight int32 in a word.
     uint256 private constant SIGNS = 0x8000000080000000800000008000000080000000800000008000000080000000;
+    /// @dev The lower 16 bits of eight places in a word.
+    uint256 private constant PLACES = 0x0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff0000ffff;
 
     /// @notice `sum_i q_i * w_i`, q int16, w int8.
-    /// @dev Assembly: a linear of 14,336 columns would cost two million gas more. The plain twin is in
-    /// `test/support/PlainReductions.sol`.
+    /// @dev A linear has up to 65,536 columns, so sixteen at a time. With numbers in places of 32 bits, eight of them in one
+    /// word and eight in the other order in a second, the top place of the words' product is the sum of eight products.
+    /// Numbers below zero have no place there: `u = q + 2^15`, `v = w + 2^7`, and what that adds is taken off at the end.
     function dot(uint256 q, uint256 w, uint256 count) internal pure returns (int256 sum) {
-        assembly ("memory-safe") {
-            // The product of number i of the word: integers of q stand at its top, their two bytes exchanged below.
-            function term(qs, ws, i) -> product {
-                product := mul(signextend(1, shr(sub(240, shl(4, i)), qs)), signextend(0, byte(i, ws)))
+        unchecked {
+            uint256 us; // sums of each place
+            uint256 vs;
+            uint256 words = (count + 15) / 16;
+            for (uint256 left = count; left != 0; left = left < 16 ? 0 : left - 16) {
+                uint256 u = LittleEndian.int16sAt(q);
+                if (left < 16) u &= ~(type(uint256).max >> (16 * left)); // what lies behind the last counts as zero
+                u ^= SIGNS | (SIGNS >> 16);
+                uint256 v = _spreadBytes(w);
+                (uint256 even, uint256 odd) = ((u >> 16) & PLACES, u & PLACES);
+                us += even + odd;
+                (uint256 evenWeights, uint256 oddWeights) = (v & PLACES, (v >> 16) & PLACES);
+                vs += evenWeights + oddWeights;
+                sum += int256(((even * evenWeights) >> 224) + ((odd * oddWeights) >> 224));
+                q += 32;
+                w += 16;
             }
-            for {} count {} {
-                let word := mload(q)
-                let ws := mload(w)
-                switch lt(count, 16)
-                case 0 {
-                    count := sub(count, 16)
-                }
-                default {
-                    // What lies behind the last integer counts as zero.
-                    word := and(word, shl(sub(256, shl(4, count)), not(0)))
-                    count := 0
-                }
-                let qs := or(
-                    and(shr(8, word), 0x00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff),
-                    and(shl(8, word), 0xff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00)
-                )
-                sum := add(sum, add(add(term(qs, ws, 0), term(qs, ws, 1)), add(term(qs, ws, 2), term(qs, ws, 3))))
-                sum := add(sum, add(add(term(qs, ws, 4), term(qs, ws, 5)), add(term(qs, ws, 6), term(qs, ws, 7))))
-                sum := add(sum, add(add(term(qs, ws, 8), term(qs, ws, 9)), add(term(qs, ws, 10), term(qs, ws, 11))))
-                sum := add(sum, add(add(term(qs, ws, 12), term(qs, ws, 13)), add(term(qs, ws, 14), term(qs, ws, 15))))
-                q := add(q, 32)
-                w := add(w, 16)
+            for (uint256 i; i < 256; i += 32) {
+                sum -= int256(uint256(uint32(us >> i)) << 7) + int256(uint256(uint32(vs >> i)) << 15);
             }
+            sum += int256(words << 26);
         }
     }
 
@@ -187,5 +183,23 @@ library Reductions {
             uint256 isLarger = _spread((a | SIGNS) - b);
             return (a & isLarger) | (b & ~isLarger);
         }
+    }
+
+    /// @dev Sixteen int8, each plus 2^7 and 16 bits wide, the first at the bottom: halves change places and move apart, then
+    /// their halves, and so on.
+    function _spreadBytes(uint256 place) private pure returns (uint256 lanes) {
+        assembly ("memory-safe") {
+            lanes := mload(place)
+        }
+        lanes = (lanes >> 128) ^ 0x80808080808080808080808080808080;
+        lanes = (lanes >> 64) | ((lanes & type(uint64).max) << 128);
+        lanes = _moveApart(lanes, 32, 0x000000000000000000000000ffffffff000000000000000000000000ffffffff);
+        lanes = _moveApart(lanes, 16, 0x000000000000ffff000000000000ffff000000000000ffff000000000000ffff);
+        return _moveApart(lanes, 8, 0x000000ff000000ff000000ff000000ff000000ff000000ff000000ff000000ff);
+    }
+
+    /// @dev Of halves with `width` bits each, the upper one stays at the bottom and the lower one goes above a gap.
+    function _moveApart(uint256 lanes, uint256 width, uint256 mask) private pure returns (uint256) {
+        return ((lanes >> width) & mask) | ((lanes & mask) << (2 * width));
     }
 }

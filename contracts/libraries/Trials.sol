@@ -251,7 +251,7 @@ library Trials {
         return Node(node.root, (node.number << depth) | index, node.depth + depth);
     }
 
-    /// @notice Memory of at least that length, with nothing in it.
+    /// @notice Memory of at least that length, whatever is in it.
     function allocate(uint256 length) internal pure returns (uint256 place) {
         assembly ("memory-safe") {
             place := mload(0x40)

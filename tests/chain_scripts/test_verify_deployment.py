@@ -60,7 +60,7 @@ def creator(chain: Chain) -> Creator:
 async def create_pair(creator: Creator, deployment: Deployment, slasher: str, fee_bps: int) -> Mapping[str, str]:
     """StakeRegistry and Channels as `efedllm deploy` makes them, but for these two arguments."""
     contracts, numbers = deployment.contracts, deployment.parameters
-    channels = await creator.address_after_next()
+    channels = await creator.address_after(1)
     periods = (numbers.unbonding_seconds, numbers.hot_key_delay_seconds)
     stakes = await creator.create(
         "StakeRegistry", (contracts.token, contracts.model_registry, channels, slasher, *periods)

@@ -40,8 +40,8 @@ from efedllm.protocol import eip712
 from efedllm.protocol.descent import Descent, Pick, spot_of
 from efedllm.protocol.drawing import DrawPolicy
 from efedllm.protocol.errors import ProtocolError, ReceiptError, RequestError
-from efedllm.protocol.game import OVER, WORKER_MOVES, Game, Paper, Phase, Side, TokenFault
-from efedllm.protocol.hash_tree import Opening, root_above
+from efedllm.protocol.game import OVER, TOKENS_PER_CHUNK, WORKER_MOVES, Game, Paper, Phase, Side, TokenFault
+from efedllm.protocol.hash_tree import HashTree, Opening, root_above
 from efedllm.protocol.merkle import depth_of, leaf_hash, node_hash, token_leaf
 from efedllm.protocol.model_spec import ModelSpec
 from efedllm.protocol.objects import Hop, Receipt, Request, Sampling
@@ -58,6 +58,7 @@ from verifier.findings import Claim
 
 MOVE_SECONDS = 100
 BOND = 1000
+FEE = 30
 SLASH = 10_000
 WINDOW = 100_000
 TIME = 1_900_000_000
@@ -170,7 +171,7 @@ class Arena:
         _refuse(signer in self.keys[paper.receipt.worker], "NotSignedByWorker")
         return paper
 
-    def _start(self, sender: str, paper: Paper, draw: DrawProof, phase: Phase, chunk: int) -> int:
+    def _start(self, sender: str, paper: Paper, draw: DrawProof, phase: Phase, chunk: int, fee: int = 0) -> int:
         worker, digest = paper.receipt.worker, eip712.digest(self.domain, paper.receipt)
         key = worker, paper.receipt.requestId
         _refuse(key not in self.state.faults, "AlreadyProven")
@@ -178,8 +179,8 @@ class Arena:
         _refuse(is_shown(self.policy, claim, digest, draw), "NotDrawn")
         _refuse(self.state.time <= TIME + WINDOW, "TooLate")
         bond = self.bond_for(worker)
-        _refuse(self.state.balances.get(sender, 0) >= bond, "ERC20InsufficientBalance")
-        self.state.balances[sender] -= bond
+        _refuse(self.state.balances.get(sender, 0) >= bond + fee, "ERC20InsufficientBalance")
+        self.state.balances[sender] -= bond + fee
         game_id = int(worker, 16) << 96 | 1 << 16 | len(self.state.games)
         self.state.games[game_id] = Game(
             worker, sender, digest, phase, Side.NONE, self._deadline(), bond, True, draw.part.claim_index,
@@ -204,10 +205,10 @@ class Arena:
 
     def _demand(self, sender: str, paper: Any, draw: Any, chunk: int) -> None:
         shown, proof = self._shown(paper), build(DrawProof, self._draw(draw))
-        game_id = self._start(sender, shown, proof, Phase.DEMAND, chunk)
+        game_id = self._start(sender, shown, proof, Phase.DEMAND, chunk, FEE)
         game = self.state.games[game_id]
         self._tell(
-            Demanded, game_id, game.worker, sender, shown.receipt.requestId, game.receipt_digest, chunk, game.bond, 0,
+            Demanded, game_id, game.worker, sender, shown.receipt.requestId, game.receipt_digest, chunk, game.bond, FEE,
             True, game.claim_index, game.entry, 0, game.deadline,
         )  # fmt: skip
 
@@ -283,9 +284,17 @@ class Arena:
 
     def _answerDemand(self, sender: str, game_id: int, receipt: Any, tokens: bytes, siblings: Any) -> None:
         game = self._turn(game_id, Phase.DEMAND)
+        receipt = self.state.papers[game_id].receipt
+        first = TOKENS_PER_CHUNK * game.chunk
+        count = min(TOKENS_PER_CHUNK, receipt.promptCount + receipt.generated - first)
+        _refuse(len(tokens) == 4 * count, "WrongLength")
+        leaves = [leaf_hash(tokens[4 * at : 4 * at + 4]) for at in range(count)]
+        height = depth_of(receipt.promptCount + receipt.generated) - len(siblings)
+        root = HashTree(leaves, height).root
+        _refuse(root_above(root, game.chunk, siblings) == receipt.tokenRoot, "WrongHash")
         self.state.balances[game.challenger] += game.bond
-        deadline = self._set(game_id, replace(game, bond=0), phase=Phase.ANSWERED)
-        self._tell(Answered, game_id, tokens, game.bond, 0, deadline)
+        deadline = self._set(game_id, game, phase=Phase.ANSWERED)
+        self._tell(Answered, game_id, tokens, game.bond, FEE, deadline)
 
     # ── proofs ──────────────────────────────────────────────────────────────
 
@@ -343,6 +352,7 @@ class Arena:
         _refuse(game.phase is Phase.LOST or self.state.time > game.deadline, "TooEarly")
         if game.phase is Phase.ANSWERED:
             self.state.games[game_id] = replace(game, phase=Phase.WORKER_WON)
+            self._tell(Ended, game_id, game.worker, game.challenger, Phase.WORKER_WON, 0, 0, 0, 0)
             return
         is_worker = game.phase in WORKER_MOVES or game.phase is Phase.LOST
         self._end(game_id, Phase.CHALLENGER_WON if is_worker else Phase.WORKER_WON)
@@ -395,8 +405,9 @@ class Arena:
         game = self.state.games[game_id]
         self.state.games[game_id] = replace(game, phase=outcome)
         if outcome is Phase.CHALLENGER_WON:
-            self.state.balances[game.challenger] += game.bond
-            self._tell(Ended, game_id, game.worker, game.challenger, outcome, game.bond, 0, 0, 0)
+            back = game.bond + (FEE if game.phase is Phase.DEMAND else 0)
+            self.state.balances[game.challenger] += back
+            self._tell(Ended, game_id, game.worker, game.challenger, outcome, back, 0, 0, 0)
             self._proven(game.challenger, self.state.papers[game_id].receipt, game_id)
         else:
             half = game.bond // 2

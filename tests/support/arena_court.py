@@ -13,8 +13,9 @@ from efedllm.chain.event_reader import Cursor, Page
 from efedllm.chain.origin import Event
 from efedllm.chain.transactions import Receipt
 from efedllm.protocol.descent import Descent, TreeSource, leaf, reveal, spot_of
-from efedllm.protocol.game import OVER, Game, Paper, Phase, Side
-from tests.support.arena import TIME, WINDOW, Arena
+from efedllm.protocol.frames import pack_tokens
+from efedllm.protocol.game import OVER, TOKENS_PER_CHUNK, Game, Paper, Phase, Side
+from tests.support.arena import FEE, TIME, WINDOW, Arena
 from verifier.court import Money
 
 GAME = "0x" + "9a" * 20
@@ -65,6 +66,9 @@ class ArenaCourt:
     async def bond(self, worker: str) -> int:
         return self.arena.bond_for(worker)
 
+    async def demand_fee(self) -> int:
+        return FEE
+
     async def balance(self) -> int:
         return self.arena.state.balances.get(self.address, 0)
 
@@ -80,6 +84,9 @@ class ArenaCourt:
         self.sent.append(call.label.removeprefix("DisputeGame."))
         return receipt
 
+    async def gas(self, transaction_hash: bytes) -> int:
+        return 21_000
+
 
 @dataclass
 class Defender:
@@ -91,6 +98,8 @@ class Defender:
     body_root: bytes
     trees: dict[Side, TreeSource]
     moves: int = 1000
+    tokens: list[int] = field(default_factory=list)
+    """What it answers to demands: at most one group; empty: nothing."""
     made: list[str] = field(default_factory=list)
 
     async def step(self) -> None:
@@ -108,6 +117,10 @@ class Defender:
                     call = calls.reveal(game_id, reveal(self.descent, spot, source))
                 case Phase.LEAF if source is not None:
                     call = calls.reveal_leaf(game_id, self.paper, leaf(self.descent, spot, source))
+                case Phase.DEMAND if self.tokens:
+                    first = TOKENS_PER_CHUNK * game.chunk
+                    data = pack_tokens(self.tokens[first : first + TOKENS_PER_CHUNK])
+                    call = calls.answer_demand(game_id, self.paper.receipt, data, ())
                 case _:
                     continue
             await self.court.send(call)

@@ -6,7 +6,7 @@ The contract is the one of `tests/support/arena.py`, which judges elements in pl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -30,24 +30,24 @@ from efedllm.protocol.drawing import DrawPolicy
 from efedllm.protocol.game import Paper, Side
 from efedllm.protocol.merkle import tree_root
 from efedllm.protocol.objects import Receipt, Sampling
-from efedllm.protocol.records import Record
 from efedllm.protocol.trace_case import shape_of
 from efedllm.protocol.trace_tensors import Exit, Layer
 from efedllm.protocol.vouchers import keccak_node
-from tests.support.arena import BOND, MOVE_SECONDS, SLASH, Arena
+from tests.support.arena import BOND, FEE, MOVE_SECONDS, SLASH, Arena
 from tests.support.arena_court import ArenaCourt, ArenaReader, Defender
 from verifier.challenger import Challenger
 from verifier.check import Case, check
 from verifier.docket import enter_dossier
 from verifier.dossier import Dossier
 from verifier.draw_proof import prove_draw
-from verifier.evidence import keep_evidence, pack_evidence
+from verifier.evidence import keep_file, pack_evidence
 from verifier.findings import Claim, Draw
 from verifier.following import GameLedger
+from verifier.history import published_tokens
 from verifier.recompute import Recomputer
+from verifier.remedy import remedy_for
 from verifier.store import Store
 from verifier.tracer import Tracer
-from verifier.verdict import Outcome
 
 from .path import DOMAIN, PAYER, Cheat, case, cold, flip_weight, hot, key, limits, make_request, serve, setting
 
@@ -74,6 +74,7 @@ class Stage:
     paper: Paper
     descent: Descent
     confirmations: int = 0
+    told: list[tuple[str, dict[str, object]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         manifest = read_manifest(self.model)
@@ -90,9 +91,9 @@ class Stage:
             self.court,
             docket,
             self.tracer,
-            DOMAIN,
-            self.arena.model.vocab,
+            setting(self.model),
             Follower(ArenaReader(self.arena, self.confirmations), GameLedger(docket)),  # type: ignore[arg-type]
+            on_event=lambda text, event: self.told.append((text, event)),
         )
 
     def close(self) -> None:
@@ -108,13 +109,11 @@ class Stage:
         claim = Claim(worker, 7, 1, bytes(32), (entry,), b"\5" * 32)
         self.arena.claims[worker, 7] = claim
         verdict = check(setting(self.model), self.judged, self.recomputer)
-        assert verdict.outcome is Outcome.FAULT
+        assert remedy_for(setting(self.model), self.judged, verdict) is not None, verdict
         draw = Draw(worker, 7, 0, 0, leaf)
-        evidence = keep_evidence(
-            self.folder, pack_evidence(claim, draw, [leaf], self.judged, verdict), claim, draw, verdict
-        )
+        path = keep_file(self.folder, pack_evidence(claim, draw, [leaf], self.judged, verdict), draw, verdict)
         proof = prove_draw(self.arena.policy, claim, draw, [leaf])
-        dossier = Dossier(draw, verdict, self.paper.receipt.positions, evidence.path, proof)
+        dossier = Dossier(draw, verdict, self.paper.receipt.positions, str(path), proof)
         with self.store._db.transaction() as db:
             enter_dossier(db, dossier)
 
@@ -156,6 +155,7 @@ class Stage:
         assert state.balances[PAYER.address] == fee
         assert state.balances[VERIFIER] == FLOAT + SLASH * 4 // 10
         assert [one.closed for one in self.store.docket(VERIFIER).dossiers()] == ["proven"]
+        assert [event["event"] for _, event in self.told][-4:] == ["slashed", "won", "refunded", "collected"]
         if last:
             assert tuple(self.court.sent[-2 - len(last) :]) == (*last, "refund", "collect")
 
@@ -226,7 +226,7 @@ async def test_any_tensor_of_the_body(stage: Callable[..., Stage], tensor: Layer
 
     def alter(segment: int, which: int, part: int, first: int, values: Any) -> None:
         if which == tensor and part == 0 and first <= 9 < first + len(values):
-            values[9 - first, 2] += 1
+            values[9 - first, 1] += 1
 
     trace = one.trace(Lie(alter, is_consistent=False))
     await one.play(one.defender({Side.BODY: trace}, trace.body_root))
@@ -307,18 +307,17 @@ async def test_killed_before_and_after_every_move(stage: Callable[..., Stage]) -
     one = stage(1, Cheat(weights=flip_weight))
     trace = one.trace(told_rows(one))
     defender = one.defender({Side.BODY: trace}, trace.body_root)
-    kills = 0
+    killed_before: set[int] = set()
+    killed_after: list[str] = []
 
     class Deadly(ArenaCourt):
         async def send(self, call: Call) -> Any:
-            nonlocal kills
-            kills += 1
-            if kills % 3 == 1:
+            if self.arena.calls not in killed_before:
+                killed_before.add(self.arena.calls)
                 raise Killed
-            receipt = await super().send(call)
-            if kills % 3 == 2:
-                raise Killed
-            return receipt
+            await super().send(call)
+            killed_after.append(call.label.removeprefix("DisputeGame."))
+            raise Killed
 
     for _ in range(300):
         one.challenger._court = Deadly(one.arena, VERIFIER)
@@ -333,8 +332,8 @@ async def test_killed_before_and_after_every_move(stage: Callable[..., Stage]) -
             break
         one.arena.mine(20)
     one.assert_won()
-    assert kills > 20
-    assert sum(name == "DisputeGame.open" for name in defender.court.sent) == 0
+    assert killed_after == ["open", "chooseSide", "pick", "pick", "pickRow", "proveStep", "refund", "collect"]
+    assert len(killed_before) == len(killed_after)
     assert len(one.arena.state.games) == 1
 
 
@@ -366,15 +365,43 @@ async def test_without_a_float_nothing_is_opened(stage: Callable[..., Stage]) ->
     assert one.court.sent == ["open"]
 
 
-async def test_honest_record_is_not_altered_by_a_game(stage: Callable[..., Stage]) -> None:
-    """Rows that the worker keeps to itself are computed from the tokens by the layers before."""
+async def test_rows_that_are_kept_back_are_computed_from_the_tokens(stage: Callable[..., Stage]) -> None:
     one = stage(1, Cheat(weights=flip_weight))
-    trace = one.trace(told_rows(one))
-
-    def without_rows(record: Record) -> Record:
-        return replace(record, rows=b"")
-
-    one.judged = replace(one.judged, record=without_rows(one.judged.record))
-    own = one.tracer.own(b"x", one.paper, one.judged.record)
+    own = one.tracer.own(b"x", one.paper, replace(one.judged.record, rows=b""))
     assert own.trace is not None and own.trace.body_root == one.trace().body_root
-    assert own.side(trace.body_root) is Side.BODY
+    assert own.side(one.trace(told_rows(one)).body_root) is Side.BODY
+
+
+def without_tokens(judged: Case) -> Case:
+    return replace(judged, record=replace(judged.record, generated=judged.record.generated[:-1]))
+
+
+async def test_tokens_that_are_kept_back_are_demanded(stage: Callable[..., Stage]) -> None:
+    """And published: then the same receipt is judged as any other, past the window that the demand prolongs."""
+    tokens: list[int] = []
+
+    def altered(judged: Case) -> Case:
+        tokens.extend([*judged.record.prompt, *judged.record.generated])
+        return without_tokens(judged)
+
+    one = stage(1, Cheat(weights=flip_weight), alter=altered)
+    defender = one.defender({}, b"\x5a" * 32)
+    defender.tokens = tokens
+    await one.challenger.step()
+    await defender.step()
+    await one.challenger.step()
+    assert one.court.sent == ["demand"] and defender.made == ["DisputeGame.answerDemand"]
+    published = published_tokens(one.store.docket(VERIFIER).events(), one.judged.drawn.leaf.receipt_digest)
+    assert published == tokens
+    one.judged = replace(one.judged, record=replace(one.judged.record, generated=published[len(PROMPT) :]))
+    one.enter()
+    await one.play(defender)
+    assert one.court.sent[:2] == ["demand", "open"]
+    assert one.arena.state.balances[VERIFIER] == FLOAT + SLASH * 4 // 10 - FEE
+
+
+async def test_silence_after_a_demand_is_a_fault(stage: Callable[..., Stage]) -> None:
+    one = stage(2, Cheat(), alter=without_tokens)
+    await one.play(one.defender({}, bytes(32)))
+    one.assert_won("timeout")
+    assert one.court.sent[0] == "demand"
