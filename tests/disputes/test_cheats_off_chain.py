@@ -10,10 +10,10 @@ import pytest
 
 from efedllm.model.trace_rows import Values
 from tests.support.cheat_model import CheatModel
-from tests.support.cheat_session import Session, run
+from tests.support.cheat_session import Defence, Session, run
 from tests.support.cheat_work import Committed, values_changed
 from tests.support.cheats import CHEATS, By, Cheat, Place
-from tests.support.mock_game import End, How, MockGame, Player, honest_player
+from tests.support.mock_game import How, MockGame, Player, honest_player
 from tests.verifier.path import case, setting
 from verifier.check import check
 from verifier.recompute import Recomputer, Shelf
@@ -21,7 +21,7 @@ from verifier.verdict import Fault, Outcome
 
 BOUNDS = (0, 2, 4, 6)
 PROMPT = [5, 9, 150, 33, 260, 41, 9]
-TOKENS = 4
+TOKENS = 3
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ STATEMENTS = {
     "takes in other rows than its neighbour sent": Fault.LINK,
     "tokens after a stop id": Fault.PAST_STOP,
 }
-GAMES = [(cheat, place) for cheat in CHEATS if cheat.by is By.GAME for place in cheat.places]
+GAMES = [(cheat, place) for cheat in CHEATS if cheat.by is By.GAME and not cheat.silent for place in cheat.places]
 
 
 SIGNED = [(cheat, place) for cheat in CHEATS if cheat.by is By.STATEMENT for place in cheat.places]
@@ -55,27 +55,18 @@ def noticed(model: CheatModel, cheat: Cheat, place: Place) -> Session:
     raise AssertionError("this cheat changes nothing")
 
 
-def games(session: Session) -> dict[str, End]:
-    """Of every defence."""
-    at = session.at
-    assert session.committed is not None and session.cheat is not None
-    own = honest_player(session.own(at).honest)
-    ends = {}
-    for name, body in session.defences.items():
-        worker = Player(session.committed, body)
-        receipt = session.receipts[at]
-        game = MockGame(session.descent(at), receipt, session.tokens, worker, own, session.cheat.silent)
-        ends[name] = game.play()
-        assert ends[name].moves <= session.descent(at).longest()
-    return ends
-
-
 @pytest.mark.parametrize(("cheat", "place"), GAMES, ids=name_of)
 def test_every_cheat_loses(model: CheatModel, cheat: Cheat, place: Place) -> None:
     session = noticed(model, cheat, place)
-    for name, end in games(session).items():
-        print(f"\n    {name}: {end.how.value}, {end.side.name}, {end.step}, {end.moves} moves")
+    assert session.committed is not None
+    own, descent = honest_player(session.own(place).honest), session.descent(place)
+    for defence in Defence:
+        worker = Player(session.committed, session.defence(defence))
+        game = MockGame(descent, session.receipts[place], session.tokens, worker, own, cheat.silent)
+        end = game.play()
+        print(f"\n    {defence.value}: {end.how.value}, {end.side.name}, {end.step}, {end.moves} moves")
         assert end.how is not How.WON
+        assert end.moves <= descent.longest()
 
 
 @pytest.mark.parametrize(("cheat", "place"), SIGNED, ids=name_of)

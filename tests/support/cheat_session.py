@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from enum import Enum
 
 import torch
 
@@ -16,7 +16,7 @@ from efedllm.numerics.sampling_parameters import SamplingParameters
 from efedllm.protocol import eip712
 from efedllm.protocol.committed import CommittedRows, CommittedTokens
 from efedllm.protocol.descent import Descent
-from efedllm.protocol.merkle import token_leaf, tree_root
+from efedllm.protocol.merkle import row_root, token_leaf, tree_root
 from efedllm.protocol.objects import Receipt, Request, Sampling
 from efedllm.protocol.receipts import Progress, receipt_for
 from efedllm.protocol.records import Record
@@ -35,6 +35,14 @@ from tests.support.cheat_work import (
 )
 from tests.support.cheats import WARM, Cheat
 from tests.verifier.path import DOMAIN, EPOCH, SALT, SESSION, cold, hot, make_request
+
+
+class Defence(Enum):
+    """What a worker that cheated shows: what follows from its lie, all but the last tensor honest, or all honest."""
+
+    CONSISTENT = "consistent"
+    BRIDGED = "bridged"
+    HONEST = "honest"
 
 
 @dataclass(frozen=True)
@@ -172,21 +180,33 @@ class Session:
         """What an honest worker does with what was sent to it; it is also what a verifier recomputes."""
         return Work(self.model, self.request, self.shape(at), self.inputs[at])
 
-    @cached_property
-    def defences(self) -> dict[str, Trace]:
-        """The traces with which the cheat can be defended."""
+    def defence(self, kind: Defence) -> Trace:
+        """The trace with which the cheat is defended."""
         assert self.worker is not None and self.cheat is not None
         work = self.worker.work
-        found = {"as computed": self.worker.compute(work)}
-        if self.worker.sent_tokens:
-            found["honest up to its end"] = bridged_tokens(work, self.worker.sent_tokens)
-        else:
-            found["honest up to its end"] = bridged_rows(work, self.worker.sent_rows)
-        found["honest"] = work.honest
-        roots: dict[bytes, str] = {}
-        for name, trace in found.items():
-            roots.setdefault(trace.body_root, name)
-        return {name: found[name] for name in roots.values()}
+        match kind:
+            case Defence.CONSISTENT:
+                return self.worker.compute(work)
+            case Defence.BRIDGED if self.worker.sent_tokens:
+                return bridged_tokens(work, self.worker.sent_tokens)
+            case Defence.BRIDGED:
+                return bridged_rows(work, self.worker.sent_rows)
+            case Defence.HONEST:
+                return work.honest
+
+    def receipt_at(self, at: int, positions: int, generated: int, epoch: int | None = None) -> Receipt:
+        """What an honest worker signed when it had come so far."""
+        upstream = ZERO_HASH
+        if at:
+            upstream = eip712.digest(self.terms.domain, self.receipt_at(at - 1, positions, generated, epoch))
+        token_root = CommittedTokens(self.tokens[: len(self.prompt) + generated]).root
+        outputs = generated if at == len(self.request.path) - 1 else positions
+        roots = _first(self.inputs[at], positions), _first(self.outputs[at], outputs)
+        progress = Progress(positions, generated, token_root, *roots)
+        request_id = eip712.digest(self.terms.domain, self.request)
+        return receipt_for(
+            self.request, request_id, at, self.terms.epoch if epoch is None else epoch, progress, upstream
+        )
 
     def records(self) -> list[Record]:
         """What each worker hands out."""
@@ -241,6 +261,13 @@ def run(
     session = Session(model, request, list(prompt), generated, inputs, outputs, [], terms, cheat, at, cheating)
     _sign(session)
     return session
+
+
+def _first(tree: Inputs, count: int) -> bytes:
+    """The root of the first so many leaves."""
+    if isinstance(tree, CommittedTokens):
+        return tree_root([token_leaf(token) for token in tree.tokens[:count]])
+    return tree_root([row_root(tree.read(at)) for at in range(count)])
 
 
 def _sign(session: Session) -> None:

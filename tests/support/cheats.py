@@ -63,8 +63,8 @@ ANYWHERE = (Place.FIRST, Place.INNER, Place.LAST)
 RANDOM = b"\xab" * 32
 GREEDY = Sampling(0, 0, 65536)
 WARM = Sampling(60_000, 40, 60_000)
-SILENCES = 5
-"""Moves of a worker in the shortest game: its trace, two or three rounds, the leaf."""
+SILENCES = 6
+"""Moves of a worker in a whole game: its trace, four rounds, the leaf."""
 
 
 @dataclass(frozen=True)
@@ -399,5 +399,8 @@ CHEATS = [
         "takes in other rows than its neighbour sent", (Place.INNER, Place.LAST), By.STATEMENT, sign=other_upstream_rows
     ),
     Cheat("tokens after a stop id", (Place.LAST,), By.STATEMENT, ignores_stop=True),
-    *(Cheat(f"silence after {count} moves", compute=flipped_weight_bit, silent=count) for count in range(SILENCES)),
+    *(
+        Cheat(f"silence after {count} moves", (Place(count % 3),), compute=flipped_weight_bit, silent=count)
+        for count in range(SILENCES)
+    ),
 ]
