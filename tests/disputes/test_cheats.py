@@ -1,0 +1,129 @@
+"""Every cheat is slashed on a real chain, and nobody else: the verifier's own code against workers that lie."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from efedllm.chain.chain import Chain
+from efedllm.chain.local import AnvilProcess
+from tests.support.cheat_model import CheatModel
+from tests.support.cheat_session import Defence, Session
+from tests.support.cheats import CHEATS, By, Cheat, Place
+from tests.support.courtroom import (
+    BURNED,
+    FIRST_SLASH_BPS,
+    REWARD_POOL,
+    STAKE,
+    VERIFIER,
+    Courtroom,
+    deploy,
+)
+from tests.support.mock_game import honest_player
+from tests.support.trial import Bench, Liar, play
+from tests.verifier.path import PAYER
+from verifier.verdict import Outcome
+
+BOUNDS = (0, 2, 4, 6)
+PROMPT = [5, 9, 150, 33, 260, 41, 9]
+TOKENS = 3
+PLACES = [(cheat, place) for cheat in CHEATS for place in cheat.places]
+CASES = [(*one, tuple(Defence)[at % len(Defence)]) for at, one in enumerate(PLACES)]
+"""Games without a chain show that no defence helps; here they take turns."""
+
+
+def name_of(one: Cheat | Place | Defence) -> str:
+    return str(one) if isinstance(one, Cheat) else one.name.lower()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> CheatModel:
+    return CheatModel.build(tmp_path_factory.mktemp("cheats"))
+
+
+@dataclass
+class House:
+    """What the tests of this file share."""
+
+    loop: asyncio.AbstractEventLoop
+    room: Courtroom
+    bench: Bench
+
+
+@pytest.fixture(scope="module")
+def house(model: CheatModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    loop = asyncio.new_event_loop()
+    with AnvilProcess.start() as anvil:
+
+        async def start() -> House:
+            chain = await Chain.connect(anvil.url, await deploy(anvil.url))
+            room = Courtroom(anvil, chain, model, BOUNDS)
+            await room.open()
+            return House(loop, room, Bench(room, tmp_path_factory.mktemp("verifier")))
+
+        made = loop.run_until_complete(start())
+        yield made
+        made.bench.close()
+        loop.run_until_complete(made.room.chain.close())
+    loop.close()
+
+
+def noticed(room: Courtroom, cheat: Cheat, place: Place) -> Session:
+    """Of a prompt with which the cheat changes what is signed: whoever samples the right tokens did nothing wrong."""
+    for at in range(8):
+        prompt = [*PROMPT, *range(at)]
+        stop_ids = (room.serve(prompt, TOKENS).generated[1],) if cheat.ignores_stop else ()
+        session = room.serve(prompt, TOKENS, cheat, place, stop_ids)
+        if cheat.by is not By.GAME or place is not Place.LAST:
+            return session
+        own, receipt = honest_player(session.own(place).honest).committed, session.receipts[place]
+        if (receipt.inputRoot, receipt.outputRoot) != (own.input.root, own.output.root):
+            return session
+    raise AssertionError("this cheat changes nothing")
+
+
+@pytest.mark.parametrize(("cheat", "place", "defence"), CASES, ids=name_of)
+def test_every_cheat_is_slashed(house: House, cheat: Cheat, place: Place, defence: Defence) -> None:
+    house.loop.run_until_complete(slashed(house.room, house.bench, cheat, place, defence))
+
+
+async def slashed(room: Courtroom, bench: Bench, cheat: Cheat, place: Place, defence: Defence) -> None:
+    session = noticed(room, cheat, place)
+    records = session.records()
+    paid = [await room.claim(session, at) for at in range(len(room.hands))]
+    verdicts = [bench.judge(session, records, at, paid[at]) for at in range(len(room.hands))]
+    case, verdict = verdicts[place]
+    print(f"\n    {verdict.outcome} {verdict.kind}: {verdict.reason}")
+    assert all(
+        other.outcome in (Outcome.OK, Outcome.UNAVAILABLE) for at, (_, other) in enumerate(verdicts) if at != place
+    )
+    worker = room.cold(place).address
+    before = {who: await room.balance(who) for who in (VERIFIER.address, PAYER.address, REWARD_POOL, BURNED)}
+    bench.accuse(session, case, verdict, paid[place], place)
+    liar = Liar(room, session, place, session.defence(defence), session.committed, cheat.silent)
+    await play(bench, liar)
+    print(f"    {defence.value}: {liar.moves} moves, {liar.refused}")
+    # slashed, jailed, refunded, verifier paid, bond back
+    after = {who: await room.balance(who) for who in before}
+    taken = STAKE * FIRST_SLASH_BPS // 10_000
+    receipt, digest = session.receipts[place], session.receipts[place].requestId
+    fault = await room.chain.game.fault_of(worker, digest)
+    assert fault.proven_at
+    assert (await room.chain.stakes.participant_of(worker)).jailed
+    assert await room.chain.stakes.slashable(worker) == STAKE - taken
+    assert after[VERIFIER.address] - before[VERIFIER.address] == taken * 4 // 10
+    assert after[REWARD_POOL] - before[REWARD_POOL] == taken // 10
+    assert after[BURNED] - before[BURNED] == taken // 2
+    assert after[PAYER.address] - before[PAYER.address] == receipt.fee
+    assert (await room.chain.channels.claim_of(worker, paid[place].claim.index)).amount == 0
+    assert await room.chain.game.record_of(worker) == (0, 1)
+    for at in range(len(room.hands)):
+        if at != place:
+            other = room.cold(at).address
+            assert await room.chain.game.record_of(other) == (0, 0)
+            assert not (await room.chain.stakes.participant_of(other)).jailed
+            assert await room.chain.stakes.slashable(other) == STAKE
+    await room.hire(place)
