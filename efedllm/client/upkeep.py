@@ -62,7 +62,7 @@ def plan_upkeep(channels: Sequence[Standing], policy: Policy, can_spend: int, no
     """`can_spend`: base units that may be put into channels now. Those used last are filled first."""
     plan, short = Upkeep(), 0
     for channel in sorted(channels, key=lambda one: (-one.used_at, one.worker)):
-        unused = now - channel.used_at
+        unused = max(now - channel.used_at, 0)  # the chain's clock stands still between blocks, this machine's does not
         if channel.closing_at:
             if channel.closing_at <= now:
                 plan.finish.append(channel.worker)

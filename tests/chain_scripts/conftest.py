@@ -28,3 +28,17 @@ def person(
         return Person(tmp_path / name, capsys, ["--rpc", anvil.url, "--deployment", str(deployment_file)])
 
     return make
+
+
+@pytest.fixture
+def client(person: Callable[[str], Person]) -> Person:
+    """With 100 WORK and no channel."""
+    return person("client").with_keys(work="100")
+
+
+@pytest.fixture
+def worker(person: Callable[[str], Person]) -> Person:
+    """With a stake of 1,000 WORK, and no service."""
+    made = person("worker").with_keys()
+    made.json("stake", "1000")
+    return made

@@ -4,14 +4,10 @@ releases, penalties, withdrawals, fees. Workers hand out their books and records
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import msgpack
 from eth_account import Account
@@ -33,6 +29,7 @@ from efedllm.protocol.records import Record, pack_leaves
 from efedllm.protocol.values import ZERO_ADDRESS
 from efedllm.protocol.vouchers import Leaf
 from tests.support.chain import WORK, fund
+from tests.support.small_server import Handler, SmallServer
 
 DEPOSIT = 10**9
 FEE_BPS = 250
@@ -71,47 +68,23 @@ class Counter:
         self.planted_books.clear()
 
 
-class CounterServer:
+class CounterServer(SmallServer):
     """HTTP of all workers on a port of 127.0.0.1: `<url>/<worker>/v1/...`."""
 
     def __init__(self, counter: Counter) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Answers(Handler):
             def do_GET(self) -> None:
                 root = bytes.fromhex(self.path.rpartition("/")[2])
                 leaves = counter.planted_books.get(root, counter.books.get(root))
-                self._tell(None if leaves is None else pack_leaves(counter.alter_book(leaves)))
+                self.answer(None if leaves is None else pack_leaves(counter.alter_book(leaves)))
 
             def do_POST(self) -> None:
-                body = msgpack.unpackb(self.rfile.read(int(self.headers["Content-Length"])))
+                body = msgpack.unpackb(self.body())
                 worker = self.path.split("/")[1]
                 record = counter.records.get((worker, Fetch.from_wire(body["fetch"]).requestId))
-                self._tell(None if record is None else counter.alter_record(worker, record).pack())
+                self.answer(None if record is None else counter.alter_record(worker, record).pack())
 
-            def _tell(self, body: bytes | None) -> None:
-                self.send_response(404 if body is None else 200)
-                self.send_header("Content-Length", str(len(body or b"")))
-                self.end_headers()
-                self.wfile.write(body or b"")
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Quiet."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(Answers)
 
 
 class LedgerMarket:

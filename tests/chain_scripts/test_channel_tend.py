@@ -1,9 +1,6 @@
 """channel tend: what a client's channels need while nobody asks anything."""
 
 import asyncio
-from collections.abc import Callable
-
-import pytest
 
 from efedllm.chain.chain import Chain
 from efedllm.chain.deployment import Deployment
@@ -12,20 +9,6 @@ from tests.support.chain import WORK
 from tests.support.cli import Person
 from tests.support.registry import register_model, serve
 from tests.support.vouchers import give_voucher
-
-People = Callable[[str], Person]
-
-
-@pytest.fixture
-def client(person: People) -> Person:
-    return person("client").with_keys(work="100")
-
-
-@pytest.fixture
-def worker(person: People) -> Person:
-    made = person("worker").with_keys()
-    made.json("stake", "1000")
-    return made
 
 
 def test_nothing_to_do(client: Person, worker: Person) -> None:

@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Callable
 
-import pytest
-
 from efedllm.chain.chain import Chain
 from efedllm.chain.deployment import Deployment
 from efedllm.chain.local import AnvilProcess
@@ -14,18 +12,6 @@ from tests.support.registry import register_model, serve
 from tests.support.vouchers import give_voucher
 
 People = Callable[[str], Person]
-
-
-@pytest.fixture
-def client(person: People) -> Person:
-    return person("client").with_keys(work="100")
-
-
-@pytest.fixture
-def worker(person: People) -> Person:
-    made = person("worker").with_keys()
-    made.json("stake", "1000")
-    return made
 
 
 def test_open_takes_the_deposit(client: Person, worker: Person) -> None:
@@ -140,15 +126,14 @@ def test_claim_release_and_withdraw(
     give_voucher(client, worker, deployment, 5 * WORK)
     first = worker.json("claim")
     assert (first["claimed"], first["pending"]) == (str(5 * WORK), str(5 * WORK))
+    early = worker.on_chain("withdraw", "earnings")
+    assert early.code == 1
+    assert "no earnings to withdraw yet: 5 WORK pending, releasable 20" in early.err
     assert worker.json("claim")["claims"] == []
 
     give_voucher(client, worker, deployment, 9 * WORK)
     second = worker.json("claim", "--key", "hot")
     assert second["claims"] == [{"index": 1, "amount": str(4 * WORK)}]
-
-    early = worker.on_chain("withdraw", "earnings")
-    assert early.code == 1
-    assert "no earnings to withdraw yet: 9 WORK pending, releasable 20" in early.err
 
     anvil.increase_time(6)
     paid = worker.json("withdraw", "earnings", "--to", client.address)

@@ -15,7 +15,6 @@ from efedllm.client.api import Client
 from efedllm.client.arrears import Owing, Unpayable, payable
 from efedllm.client.checking import Approved, Party
 from efedllm.client.errors import Violation, WorkerFailed
-from efedllm.client.job import Timeouts
 from efedllm.client.store import PastRequest
 from efedllm.client.trust import FORGIVEN_PART, Word
 from efedllm.model.load import read_manifest
@@ -412,7 +411,7 @@ async def test_a_worker_that_farms_gets_one_window(built: Path, tmp_path: Path) 
     async with WorkerGroup(built, [(0, 3)], tmp_path / "workers") as group:
         network = join(group, read_manifest(built))
         (worker,) = group.workers
-        async with client_on(network, tmp_path / "client", Account.create(), Timeouts()) as client:
+        async with client_on(network, tmp_path / "client") as client:
             with pytest.MonkeyPatch.context() as patch:
                 farm(patch)
                 refusals = 0
@@ -441,7 +440,7 @@ async def test_cheap_requests_in_between_bring_a_worker_no_further_window(
     async with WorkerGroup(built, [(0, 1), (1, 3)], tmp_path / "workers") as group:
         network = join(group, read_manifest(built))
         first, last = group.workers
-        async with client_on(network, tmp_path / "client", Account.create(), Timeouts()) as client:
+        async with client_on(network, tmp_path / "client") as client:
             key = (first.address, str(client._signer.address), 0)
             paid = []
             monkeypatch.setattr(WorkerAccount, "arrears", 0)  # they serve on whatever is unpaid

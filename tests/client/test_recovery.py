@@ -19,7 +19,7 @@ from efedllm.protocol import eip712
 from efedllm.protocol.messages import Failure
 from efedllm.protocol.vouchers import Leaf
 from efedllm.storage.state import state_dir
-from tests.client.memory import DOMAIN, QUICK, client_on
+from tests.client.memory import DOMAIN, TIMEOUTS, client_on
 from tests.client.test_session import PROMPT, TOKENS, Market, market, read
 from tests.support.fake_worker import Lies
 
@@ -265,7 +265,7 @@ async def test_where_no_token_comes_anybody_may_be_why(tmp_path: Path) -> None:
     async with clientless(tmp_path) as (m, signer):
         m.workers[1].lies = Lies(token=lambda _: [], receipt=lambda r: None if r.generated else r)
         m.workers[0].lies = Lies(receipt=lambda r: None if r.generated else r)
-        async with client_on(m.network, tmp_path / "now", signer, replace(QUICK, stall=0.5)) as client:
+        async with client_on(m.network, tmp_path / "now", signer, replace(TIMEOUTS, stall=0.5, receipt=60)) as client:
             with pytest.raises(WorkerFailed, match="no token came"):
                 await read(client.generate(PROMPT, max_tokens=20))
             assert [client._store.breaks(worker.address).count for worker in m.workers] == [1, 1]

@@ -29,6 +29,7 @@ FILL = Policy(low_water=500)
         (FRESH, Policy(), Upkeep()),
         (replace(FRESH, used_at=IDLE), Policy(), Upkeep(close=["0xaa"])),
         (replace(FRESH, used_at=IDLE + 1), Policy(), Upkeep()),
+        (replace(FRESH, used_at=NOW + 9), Policy(idle_seconds=0), Upkeep(close=["0xaa"])),
         (replace(FRESH, used_at=IDLE, reserved=5), Policy(), Upkeep()),
         (replace(FRESH, used_at=IDLE, signed=1000), Policy(), Upkeep()),
         (replace(FRESH, used_at=IDLE, claimed=1000), Policy(), Upkeep()),

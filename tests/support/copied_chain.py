@@ -6,12 +6,9 @@ Answers are kept, so that the chain itself is asked for everything once.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from eth_utils.address import to_checksum_address
 
@@ -20,6 +17,7 @@ from efedllm.chain.deployment import Deployment
 from efedllm.chain.errors import LocalChainError
 from efedllm.chain.events import Event, decode_log
 from efedllm.chain.local import rpc
+from tests.support.small_server import Handler, SmallServer
 
 Events = list[Event]
 Values = tuple[Any, ...]
@@ -38,7 +36,7 @@ class Planted:
     inputs: Callable[[bytes, bytes], bytes] = lambda transaction, data: data
 
 
-class CopiedChain:
+class CopiedChain(SmallServer):
     """Serves the copy of one deployment's chain until the end of the `with` block."""
 
     def __init__(self, url: str, deployment: Deployment) -> None:
@@ -50,36 +48,14 @@ class CopiedChain:
         self._history: Events = []
         copied = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Answers(Handler):
             def do_POST(self) -> None:
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                asked = json.loads(self.body())
                 answers = [copied._answer(one) for one in (asked if isinstance(asked, list) else [asked])]
                 body = json.dumps(answers if isinstance(asked, list) else answers[0]).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.answer(body, "application/json")
 
-            def log_message(self, format: str, *args: object) -> None:
-                """Quiet."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(Answers)
 
     def events(self) -> Events:
         """The history as it is."""

@@ -30,6 +30,7 @@ from efedllm.protocol.objects import Link, Request
 from efedllm.protocol.pricing import window_of
 from efedllm.protocol.receipts import Progress, receipt_for
 from efedllm.protocol.vouchers import Book
+from tests.support.small_server import answering
 from tests.worker.network import CREDIT_TOKENS, DOMAIN, RunningWorker, WorkerGroup
 from tests.worker.payer import Line, Payer, Refused, ask, connect
 from worker.account import LOST_WINDOWS
@@ -73,15 +74,8 @@ async def accepting_links(messages: int | None = None) -> AsyncIterator[str]:
                 break
         return socket
 
-    app = web.Application()
-    app.router.add_get("/v1/session", accept)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with answering("/v1/session", accept) as url:
+        yield url
 
 
 async def outcome(client: Line) -> str:

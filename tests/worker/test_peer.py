@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from efedllm.protocol.messages import Rows
+from tests.support.small_server import answering
 from worker.peer import Peer
 
 ROWS = Rows(bytes(32), 0, [], bytes(1 << 20))
@@ -26,16 +27,9 @@ async def deaf() -> AsyncIterator[str]:
         await over.wait()
         return socket
 
-    app = web.Application()
-    app.router.add_get("/", accept)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
+    async with answering("/", accept) as url:
+        yield url
         over.set()
-        await runner.cleanup()
 
 
 async def test_who_takes_nothing_is_given_up(deaf: str) -> None:
