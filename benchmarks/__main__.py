@@ -9,7 +9,7 @@ from pathlib import Path
 from .page import PAGE, refresh
 from .report import RESULTS, Report, machine, require
 
-BENCHMARKS = ("speed", "commitment", "split", "gas", "check", "audit")
+BENCHMARKS = ("speed", "commitment", "split", "gas", "check", "audit", "trace")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,8 +10,9 @@ from eth_abi.exceptions import DecodingError
 from eth_utils.address import is_address, to_checksum_address
 
 from efedllm.chain.abi import decode_values
+from efedllm.chain.code import first_difference as code_difference
+from efedllm.chain.compiled import Compiled
 
-from .compiled import Compiled
 from .expectations import Expectation, Free
 
 SAME, DIFFERENT, FOREIGN, MISSING, NOT_FOUND, NONE = "same", "different", "foreign", "missing", "not found", "none"
@@ -70,20 +71,8 @@ def compare(
 
 def first_difference(compiled: Compiled, code: bytes) -> str:
     """Where the code differs apart from immutables; empty if nowhere."""
-    if len(code) != len(compiled.runtime):
-        return f"{len(code)} bytes instead of {len(compiled.runtime)}"
-    masked = bytearray(code)
-    for start, end in _ranges(compiled):
-        masked[start:end] = bytes(end - start)
-    if bytes(masked) == compiled.runtime:
-        return ""
-    position = next(i for i, (own, other) in enumerate(zip(masked, compiled.runtime, strict=True)) if own != other)
-    return f"byte {position} differs first"
-
-
-def _ranges(compiled: Compiled) -> Iterator[tuple[int, int]]:
-    for ranges in compiled.immutables.values():
-        yield from ranges
+    ranges = (place for places in compiled.immutables.values() for place in places)
+    return code_difference(compiled.runtime, ranges, code)
 
 
 def _immutable_differences(compiled: Compiled, expected: Expectation, code: bytes, finding: Finding) -> Iterator[str]:

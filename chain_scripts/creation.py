@@ -1,6 +1,6 @@
-"""Creates contracts one after the other, and knows their addresses beforehand."""
+"""Creates contracts, several in a block where they do not need each other, and knows their addresses beforehand."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
@@ -21,18 +21,32 @@ class Creator:
         self._tell = tell
         self.first_block = 0
 
+    @property
+    def address(self) -> str:
+        return self._sender.address
+
     async def create(self, contract: str, *arguments: object) -> str:
         """Address of a new `contract`. Raises Reverted if its constructor refuses the arguments."""
-        call = Call(None, interface(contract).creation_code(*arguments), f"creation of {contract}")
-        receipt = await self._sender.send(call)
-        assert receipt.contract_address is not None
-        self.first_block = self.first_block or receipt.block_number
-        self._tell(f"{contract} at {receipt.contract_address}")
-        return receipt.contract_address
+        return (await self.create_all([(contract, arguments)]))[0]
 
-    async def address_after_next(self) -> str:
-        """Where the contract behind the next one will be."""
-        return creation_address(self._sender.address, await self._rpc.transaction_count(self._sender.address) + 1)
+    async def create_all(self, contracts: Sequence[tuple[str, Sequence[object]]]) -> list[str]:
+        """Like `create` for several with their arguments, which have no need of each other's code to be created."""
+        calls = [
+            Call(None, interface(contract).creation_code(*arguments), f"creation of {contract}")
+            for contract, arguments in contracts
+        ]
+        addresses = []
+        for (contract, _), receipt in zip(contracts, await self._sender.send_all(calls), strict=True):
+            assert receipt.contract_address is not None
+            self.first_block = self.first_block or receipt.block_number
+            self._tell(f"{contract} at {receipt.contract_address}")
+            addresses.append(receipt.contract_address)
+        return addresses
+
+    async def address_after(self, others: int) -> str:
+        """Where the contract will be that is created when `others` were created first."""
+        nonce = await self._rpc.transaction_count(self._sender.address) + others
+        return creation_address(self._sender.address, nonce)
 
     def check_address(self, contract: str, created: str, wanted: str) -> None:
         if created != wanted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from argparse import ArgumentParser, Namespace
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from efedllm.chain.rpc import Rpc
     from efedllm.chain.transactions import Sender
 
+NEW_TOKEN_DECIMALS = 18
 _NUMBERS = {
     "challenge_window": "seconds in which a claim can be challenged",
     "withdrawal_delay": "seconds until a payer gets back what is not claimed",
@@ -29,8 +30,22 @@ _NUMBERS = {
     "beacon_spacing": "blocks between candidates, a divisor of 256",
     "minimum_rate_bps": "least share of receipts drawn for checking, in 1/10000",
     "challenger_share_bps": "share of a slash that challengers get, in 1/10000",
+    "pool_share_bps": "share of a slash that the reward pool gets, in 1/10000",
+    "first_slash_bps": "share of the stake that a first fault costs, if it is more, in 1/10000",
+    "move_deadline": "seconds that each side of a dispute has for a move",
+    "demand_grace": "seconds in which a receipt can be disputed after its tokens were demanded and published",
+    "force_grace": "seconds after a request's expiry in which its receipts can be force-drawn",
+    "margin": "seconds that stake stays longer than the longest dispute",
     "credit_tokens": "generated tokens that a worker advances without a voucher",
     "confirmations": "blocks on top of a block that make it final for our programs",
+}
+
+
+_AMOUNTS = {
+    "first_slash": "what a first fault costs at least",
+    "base_bond": "bond of a challenge; every open one against the same worker adds as much",
+    "force_fee": "what a worker gets for a receipt that is force-drawn",
+    "demand_fee": "what a worker gets for publishing tokens",
 }
 
 
@@ -46,12 +61,14 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--supply", default="1000000000", metavar="AMOUNT", help="of a new token (default: 10^9)")
     parser.add_argument("--protocol-fee-bps", type=int, default=0, metavar="N", help="of what is released, in 1/10000")
     parser.add_argument("--fee-recipient", metavar="ADDRESS", help="who gets the fee (default: none is taken)")
-    parser.add_argument("--first-slash", metavar="AMOUNT", help="what a first fault costs (default: 1000 tokens)")
-    for name, meaning in _NUMBERS.items():
-        network, local = getattr(NETWORK, name), getattr(LOCAL, name)
-        defaults = f"{network}" if network == local else f"{network}, with --local {local}"
-        option = "--" + name.replace("_", "-")
-        parser.add_argument(option, type=int, metavar="N", help=f"{meaning} (default: {defaults})")
+    parser.add_argument("--no-disputes", action="store_true", help="nobody can slash: no contracts that judge disputes")
+    parser.add_argument("--reward-pool", metavar="ADDRESS", help="who gets a share of slashes (default: it is burned)")
+    for kind, metavar, options in ((str, "AMOUNT", _AMOUNTS), (int, "N", _NUMBERS)):
+        for name, meaning in options.items():
+            network, local = getattr(NETWORK, name), getattr(LOCAL, name)
+            defaults = f"{network}" if network == local else f"{network}, with --local {local}"
+            option = "--" + name.replace("_", "-")
+            parser.add_argument(option, type=kind, metavar=metavar, help=f"{meaning} (default: {defaults})")
     add_key_options(parser)
     parser.set_defaults(run=run)
 
@@ -70,9 +87,9 @@ async def _run(arguments: Namespace) -> int:
         deployment = await _deploy(arguments, rpc, chain_id, sender)
     path = arguments.out or arguments.deployment or default_path(chain_id)
     deployment.write(path)
-    result = {"path": str(path), **asdict(deployment)}
-    result["parameters"]["first_slash"] = str(deployment.parameters.first_slash)
-    rows = [*asdict(deployment.contracts).items(), *asdict(deployment.parameters).items()]
+    result = {"path": str(path), **deployment.to_plain()}
+    parts = (deployment.contracts, deployment.parameters, deployment.disputes)
+    rows = [row for part in parts for row in asdict(part).items()]
     emit(arguments, result, f"{table(('what', 'value'), rows)}\nwritten to {path}")
     return 0
 
@@ -93,61 +110,39 @@ async def _sender(arguments: Namespace, rpc: Rpc, chain_id: int) -> Sender:
 async def _deploy(arguments: Namespace, rpc: Rpc, chain_id: int, sender: Sender) -> Deployment:
     from efedllm.chain.addresses import parse_address
     from efedllm.chain.amounts import parse_amount
-    from efedllm.chain.deployment import Contracts, Deployment, Parameters
+    from efedllm.chain.deployment import Deployment
     from efedllm.chain.work_token import WorkToken
     from efedllm.protocol.values import ZERO_ADDRESS
 
     from .creation import Creator
+    from .plan import Plan, create
 
-    creator = Creator(rpc, sender, progress)
-    preset = asdict(LOCAL if arguments.local else NETWORK)
-    preset |= {name: given for name in preset if (given := getattr(arguments, name)) is not None}
-    fee_recipient = parse_address(arguments.fee_recipient) if arguments.fee_recipient else ZERO_ADDRESS
+    def address(given: str | None) -> str:
+        return parse_address(given) if given else ZERO_ADDRESS
+
+    preset = LOCAL if arguments.local else NETWORK
+    names = [item.name for item in fields(preset)]
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     token = parse_address(arguments.token) if arguments.token else None
-    if token is None:
-        token = await creator.create("WorkToken", sender.address, parse_amount(arguments.supply, 18))
-    binding = WorkToken(rpc, token)
-    decimals, symbol = await binding.decimals(), await binding.symbol()
-    first_slash = parse_amount(preset["first_slash"], decimals)
-    models = await creator.create("ModelRegistry")
-    beacon = await creator.create("Beacon", preset["beacon_delay"], preset["beacon_spacing"])
-    # Each of the two knows the other for good, so the second one's address has to be known before it exists.
-    channels = await creator.address_after_next()
-    stakes = await creator.create(
-        "StakeRegistry",
-        (token, models, channels, ZERO_ADDRESS, preset["unbonding"], preset["hot_key_delay"]),
+    decimals = NEW_TOKEN_DECIMALS if token is None else await WorkToken(rpc, token).decimals()
+    plan = Plan.of(
+        replace(preset, **given),
+        decimals,
+        token=token,
+        supply=parse_amount(arguments.supply, NEW_TOKEN_DECIMALS),
+        fee_bps=arguments.protocol_fee_bps,
+        fee_recipient=address(arguments.fee_recipient),
+        reward_pool=address(arguments.reward_pool),
+        has_disputes=not arguments.no_disputes,
     )
-    created = await creator.create(
-        "Channels",
-        (
-            stakes,
-            fee_recipient,
-            arguments.protocol_fee_bps,
-            preset["challenge_window"],
-            preset["withdrawal_delay"],
-            preset["stake_multiple"],
-        ),
-    )
-    creator.check_address("Channels", created, channels)
+    creator = Creator(rpc, sender, progress)
+    contracts = await create(plan, creator)
     return Deployment(
         chain_id=chain_id,
         deploy_block=creator.first_block,
-        token_symbol=symbol,
+        token_symbol=await WorkToken(rpc, contracts.token).symbol(),
         token_decimals=decimals,
-        contracts=Contracts(token, models, stakes, channels, beacon),
-        parameters=Parameters(
-            challenge_window_seconds=preset["challenge_window"],
-            withdrawal_delay_seconds=preset["withdrawal_delay"],
-            unbonding_seconds=preset["unbonding"],
-            hot_key_delay_seconds=preset["hot_key_delay"],
-            stake_multiple=preset["stake_multiple"],
-            protocol_fee_bps=arguments.protocol_fee_bps,
-            beacon_delay_blocks=preset["beacon_delay"],
-            beacon_spacing_blocks=preset["beacon_spacing"],
-            minimum_rate_bps=preset["minimum_rate_bps"],
-            challenger_share_bps=preset["challenger_share_bps"],
-            first_slash=first_slash,
-            credit_tokens=preset["credit_tokens"],
-            confirmations=preset["confirmations"],
-        ),
+        contracts=contracts,
+        parameters=plan.parameters,
+        disputes=plan.disputes,
     )

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from efedllm.chain.amounts import format_amount
 from efedllm.chain.deployment import Deployment
+from efedllm.chain.keys import KeyRole, KeyStore
 
 from .processes import Processes, Program
 
@@ -61,22 +63,23 @@ def set_up(
 ) -> LocalNetwork:
     """Chain, keys, contracts, money, model, stake, for a client, a treasury, a verifier and these workers.
 
-    Commands that do not need each other run two at a time. The options are further ones of `chain` and `deploy`.
+    Commands that do not need each other run four at a time. The options are further ones of `chain` and `deploy`.
     """
     options = ["--port", "0", "--block-time", "1", "--json", *chain_options]
     chain = processes.start("chain", ["efedllm.cli", "chain", *options])
     people = ["client", "treasury", "verifier", *workers]
-    with ThreadPoolExecutor(2) as pool:
-        made = pool.map(lambda name: processes.run("keys", "new", "--light", "--data-dir", str(folder / name)), people)
-        addresses = {name: result["keys"][0]["address"] for name, result in zip(people, made, strict=True)}
-    rpc = str(chain.wait_for("serving", 30)["rpc"])
+    keys = {name: KeyStore(folder / name) for name in people}
+    for one, role in product(keys.values(), KeyRole):
+        one.create(role, processes.environment[PASSWORD], light=True)
+    addresses = {name: one.find(KeyRole.COLD).address for name, one in keys.items()}
+    hot = [keys[name].find(KeyRole.HOT).address for name in workers_and_verifier(workers)]
+    rpc = str(chain.wait_for("serving", 120)["rpc"])
     processes.environment["EFEDLLM_RPC"] = rpc
     fee = ["--protocol-fee-bps", str(FEE_BPS), "--fee-recipient", addresses["treasury"]]
     processes.run("deploy", "--local", "--out", str(folder / "deployment.json"), *fee, *deploy_options)
-    processes.run("fund", *addresses.values(), "--data-dir", str(folder / "client"))
-    for name in workers_and_verifier(workers):
-        processes.run("fund", "--work", "0", "--data-dir", str(folder / name))
-    with ThreadPoolExecutor(2) as pool:
+    processes.run("fund", *addresses.values())
+    processes.run("fund", *hot, "--work", "0")
+    with ThreadPoolExecutor(4) as pool:
         client = str(folder / "client")
         registered = pool.submit(processes.run, "model", "register", str(model), "--data-dir", client)
         staked = [

@@ -41,7 +41,8 @@ async def _register(arguments: Namespace, chain: Chain) -> int:
     from .network import own_sender
 
     manifest = read_manifest(arguments.model)
-    spec, name = model_spec(manifest), arguments.name or manifest.name
+    spec = model_spec(manifest, chain.deployment.contracts.step_verifier)
+    name = arguments.name or manifest.name
     is_new = not await chain.models.is_registered(model_id(spec))
     if is_new:
         await own_sender(arguments, chain).send(chain.models.register(spec, name))

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Network:
-    """What the chain says: models (name, layers) by id; participants, accounts and offers by address."""
+    """What the chain says: models (name, layers) by id; participants, accounts and offers by address; open games and
+    faults by worker, empty where nobody can slash."""
 
     block: int
     models: Mapping[bytes, tuple[str, int]]
     participants: Mapping[str, Participant]
     accounts: Mapping[str, Account]
     offers: Mapping[str, Offer]
+    records: Mapping[str, tuple[int, int]]
     own: tuple[str, int, int] | None  # address, wei, base units of the token
 
     def name(self, model_id: bytes) -> str:
@@ -78,6 +80,8 @@ async def _read(arguments: Namespace, chain: Chain) -> Network:
     participants = await find_participants(chain, block)
     workers = [address for address, state in participants.items() if state.role is Role.WORKER]
     accounts = await gather_some(chain.channels.account_of(worker, block) for worker in workers)
+    game = chain.game
+    records = [] if game is None else await gather_some(game.record_of(worker, block) for worker in workers)
     store, own = KeyStore(arguments.data_dir), None
     if store.has(KeyRole.COLD):
         address = store.find(KeyRole.COLD).address
@@ -88,6 +92,7 @@ async def _read(arguments: Namespace, chain: Chain) -> Network:
         participants=participants,
         accounts=dict(zip(workers, accounts, strict=True)),
         offers={offer.worker: offer for offer in await find_offers(chain, block=block)},
+        records=dict(zip(workers, records, strict=game is not None)),
         own=own,
     )
 
@@ -112,12 +117,15 @@ def _result(chain: Chain, network: Network) -> dict[str, object]:
 
 def _worker(network: Network, worker: str) -> dict[str, object]:
     state, account, offer = network.participants[worker], network.accounts[worker], network.offers.get(worker)
+    open_games, faults = network.records.get(worker, (0, 0))
     return {
         "worker": worker,
         "hot_key": state.hot_key,
         "stake": str(state.stake),
         "unbonding": str(state.unbonding),
         "jailed": state.jailed,
+        "open_games": open_games,
+        "faults": faults,
         "pending": str(account.pending),
         "earnings": str(account.earnings),
         "service": offer
@@ -149,8 +157,10 @@ def _text(chain: Chain, network: Network) -> str:
         state, offer = network.participants[worker], network.offers.get(worker)
         served = f"{network.name(offer.model_id)} {offer.start}:{offer.end}" if offer else _why_idle(state)
         prices = (show(offer.prompt_price), show(offer.token_price)) if offer else ("", "")
-        rows.append((worker, served, *prices, show(state.stake), show(account.pending), show(account.earnings)))
-    headings = ("worker", "serves", "per prompt token", "per token", "stake", "pending", "earnings")
+        money = (show(state.stake), show(account.pending), show(account.earnings))
+        rows.append((worker, served, *prices, *money, *network.records.get(worker, ())))
+    disputes = ("open games", "faults") if network.records else ()
+    headings = ("worker", "serves", "per prompt token", "per token", "stake", "pending", "earnings", *disputes)
     parts.append(table(headings, rows) if rows else "no workers are registered")
     verifiers = [(a, show(state.stake)) for a, state in network.participants.items() if a not in network.accounts]
     if verifiers:

@@ -10,13 +10,12 @@ from efedllm.options import add_chain_options, emit, progress, table
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
+    from efedllm.chain.abi import Signature
     from efedllm.chain.chain import Chain
 
     from .comparison import Finding
-    from .compiled import Compiled
-    from .expectations import Expectation
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 # Contracts of one deployment follow each other; this is an hour of blocks on the slowest chains.
@@ -36,6 +35,9 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument(
         "--fee-recipient", metavar="ADDRESS", help="who has to get the protocol fee (default: whoever it is is shown)"
     )
+    parser.add_argument(
+        "--reward-pool", metavar="ADDRESS", help="who has to get a share of slashes (default: whoever it is is shown)"
+    )
     add_chain_options(parser)
     parser.set_defaults(run=run)
 
@@ -47,14 +49,18 @@ def run(arguments: Namespace) -> int:
 
 
 async def _verify(arguments: Namespace, chain: Chain) -> int:
+    from efedllm.chain.abi import Signature
     from efedllm.chain.addresses import parse_address
+    from efedllm.chain.compiled import compile_checkout
 
     from .comparison import compare
-    from .compiled import compile_checkout
-    from .expectations import expectations
+    from .expectations import OpenAddresses, expectations
 
-    recipient = parse_address(arguments.fee_recipient) if arguments.fee_recipient else None
-    expected = expectations(chain.deployment, await chain.rpc.chain_id(), recipient)
+    open_addresses = OpenAddresses(
+        parse_address(arguments.fee_recipient) if arguments.fee_recipient else None,
+        parse_address(arguments.reward_pool) if arguments.reward_pool else None,
+    )
+    expected = expectations(chain.deployment, await chain.rpc.chain_id(), open_addresses, await _parts(chain))
     checkout = _checkout(arguments.source)
     progress(f"compiling {checkout}")
     compiled = compile_checkout(checkout, list(expected))
@@ -64,7 +70,7 @@ async def _verify(arguments: Namespace, chain: Chain) -> int:
             compiled[name],
             item,
             await chain.rpc.code(item.address),
-            await _read_getters(chain, compiled[name], item),
+            await _read(chain, item.address, map(Signature.parse, compiled[name].getters)),
             creations.get(item.address),
         )
         for name, item in expected.items()
@@ -113,18 +119,37 @@ async def _creations(chain: Chain, wanted: Collection[str]) -> Mapping[str, byte
     return found
 
 
-async def _read_getters(chain: Chain, compiled: Compiled, expected: Expectation) -> dict[str, object]:
-    """Everything that the contract says about itself; None where it refuses or says something else."""
+async def _parts(chain: Chain) -> dict[str, str]:
+    """Judges by name, of those that are told. The addresses count where the code that tells them is the source's."""
+    from efedllm.chain.abi import interface
+
+    from .expectations import JUDGES, STEP_JUDGES
+
+    contracts = chain.deployment.contracts
+    if not contracts.has_game:
+        return {}
+    found: dict[str, str] = {}
+    for address, name, getters in (
+        (contracts.dispute_game, "DisputeGame", JUDGES),
+        (contracts.step_verifier, "StepVerifier", STEP_JUDGES),
+    ):
+        signatures = interface(name).functions
+        told = await _read(chain, address, [signatures[getter] for getter in getters])
+        found |= {name: str(told[getter]) for getter, name in getters.items() if told[getter] is not None}
+    return found
+
+
+async def _read(chain: Chain, address: str, getters: Iterable[Signature]) -> dict[str, object]:
+    """What a contract says about itself; None where it refuses or says something else."""
     from eth_abi.exceptions import DecodingError
 
-    from efedllm.chain.abi import Signature, decode_values
+    from efedllm.chain.abi import decode_values
     from efedllm.chain.errors import Reverted
 
     values: dict[str, object] = {}
-    for item in compiled.getters:
-        signature = Signature.parse(item)
+    for signature in getters:
         try:
-            [value] = decode_values(signature.outputs, await chain.rpc.call(expected.address, signature.hash[:4]))
+            [value] = decode_values(signature.outputs, await chain.rpc.call(address, signature.hash[:4]))
         except (DecodingError, Reverted):
             value = None
         values[signature.name] = value

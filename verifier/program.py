@@ -64,8 +64,9 @@ async def run(options: Options, announce: Announce) -> Report:
     keys.load(KeyRole.HOT, options.password)  # a wrong password is told before anything else
     manifest = read_manifest(options.model)
     d = manifest.dimensions
-    limits = ModelLimits(model_id(model_spec(manifest)), d.layers, d.vocab, d.context)
     async with await Chain.connect(options.rpc, options.deployment, max_fee_wei=options.max_gas_price) as chain:
+        identity = model_id(model_spec(manifest, chain.deployment.contracts.step_verifier))
+        limits = ModelLimits(identity, d.layers, d.vocab, d.context)
         if not await chain.models.is_registered(limits.model_id):
             raise StartError(
                 f"model {manifest.name} is not registered here: run `efedllm model register {options.model}`"

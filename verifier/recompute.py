@@ -56,6 +56,11 @@ class Recomputer:
             roots += [row_root(data[at : at + size]) for at in range(0, len(data), size)]
         return roots
 
+    def rows(self, start: int, end: int, inputs: Sequence[int] | memoryview) -> bytes:
+        """What leaves the layers: int32 [positions, hidden], little-endian."""
+        shard = self._shelf.take(start, end)
+        return b"".join(rows.cpu().numpy().tobytes() for _, rows in self._outputs(shard, inputs))
+
     def sampled(self, start: int, end: int, inputs: Sequence[int] | memoryview, request: Request) -> list[int]:
         shard = self._shelf.take(start, end)
         asked = request.sampling

@@ -13,12 +13,14 @@ from efedllm.protocol.records import pack_leaves, unpack_leaves
 from efedllm.protocol.vouchers import Leaf
 from efedllm.storage.database import Database, Layout
 
+from .docket import Docket, enter_dossier
+from .dossier import Dossier
 from .errors import StoreError
 from .findings import About, Checked, Claim, Draw, Evidence, Undrawn
 from .verdict import Fault, Missing, Outcome, Verdict
 
 assert __package__ is not None
-LAYOUT = Layout(__package__, ("schema.sql", "schema_2.sql"), "what was found", StoreError)
+LAYOUT = Layout(__package__, ("schema.sql", "schema_2.sql", "schema_3.sql"), "what was found", StoreError)
 
 
 def store_path(data_dir: Path, chain_id: int, channels: str) -> Path:
@@ -35,6 +37,10 @@ class Store:
 
     def close(self) -> None:
         self._db.close()
+
+    def docket(self, challenger: str) -> Docket:
+        """What is taken to the chain by `challenger`, kept in the same file."""
+        return Docket(self._db, challenger)
 
     # following the chain
 
@@ -67,6 +73,11 @@ class Store:
         Evidence stays."""
         with self._db.transaction() as db:
             db.execute("DELETE FROM cursors WHERE block > ?", (block,))
+            db.execute(
+                "UPDATE challenges SET draw = NULL WHERE (worker, claim) IN "
+                "(SELECT worker, claim FROM claims WHERE block > ? OR seed_block > ?)",
+                (block, block),
+            )
             db.execute("DELETE FROM claims WHERE block > ?", (block,))
             drawn_above = "(worker, claim) IN (SELECT worker, claim FROM claims WHERE seed_block > ?)"
             db.execute(f"DELETE FROM draws WHERE {drawn_above}", (block,))
@@ -166,9 +177,16 @@ class Store:
         return unpack_leaves(packed)
 
     def set_verdict(
-        self, draw: Draw, verdict: Verdict, about: About | None, due: float, evidence: Evidence | None
+        self,
+        draw: Draw,
+        verdict: Verdict,
+        about: About | None,
+        due: float,
+        evidence: Evidence | None,
+        dossier: Dossier | None = None,
     ) -> None:
-        """The verdict on a drawn leaf; one that is unavailable is checked again at `due`."""
+        """The verdict on a drawn leaf, and what is taken to the chain because of it; one that is unavailable is checked
+        again at `due`."""
         with self._db.transaction() as db:
             db.execute(
                 "UPDATE draws SET outcome = ?, blamed = ?, kind = ?, reason = ?, position = ?, shard = ?, layers = ?, "
@@ -198,6 +216,8 @@ class Store:
                 "(outcome IS NULL OR outcome = 'unavailable'))",
                 (*key, *key),
             )
+            if dossier is not None:
+                enter_dossier(db, dossier)
             if evidence is not None:
                 db.execute(
                     "INSERT OR REPLACE INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",

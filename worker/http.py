@@ -60,6 +60,8 @@ def application(context: Context, service: Service, tokenizer: bytes) -> web.App
             return refusal(error)
         if record is None:
             return web.Response(status=404, text="this worker holds nothing about that request")
+        if not await asyncio.to_thread(context.store.kept.is_whole, eip712.digest(context.domain, record.request)):
+            return web.Response(status=404, text="nobody can dispute that request any more: its rows were deleted")
         return web.Response(body=record.pack(), content_type="application/msgpack")
 
     async def voucher(request: web.Request) -> web.Response:

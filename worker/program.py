@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from eth_account.signers.local import LocalAccount
 from efedllm.chain.amounts import format_amount, parse_amount
 from efedllm.chain.chain import Chain
 from efedllm.chain.errors import ChainError, ChainUnreachable, GasTooDear, NotMined
+from efedllm.chain.judges import check_step_verifier
 from efedllm.chain.keys import KeyRole, KeyStore
 from efedllm.chain.rotation import settle_hot_key
 from efedllm.chain.stake_registry import Service
@@ -24,14 +25,14 @@ from efedllm.protocol.model_spec import model_id
 from efedllm.protocol.requests import ModelLimits
 
 from .admission import Offer
-from .collector import Collector
+from .beside import Beside, start
 from .context import Context
 from .contracts import ContractNetwork
 from .errors import StartError
 from .holdings import HoldingsReader
 from .http import application
 from .notices import Announce, Notices
-from .options import Options, rules
+from .options import Options
 from .service import Service as Sessions
 from .standing import check_standing, watch_standing
 from .store import Store, store_path
@@ -75,17 +76,18 @@ async def run(options: Options, announce: Announce, load: Callable[[Options, int
     keys.load(KeyRole.HOT, options.password)  # a wrong password is told before anything else
     manifest = read_manifest(options.model)
     end = manifest.dimensions.layers if options.end is None else options.end
-    identity = model_id(model_spec(manifest))
     async with AsyncExitStack() as stack:
         connecting = Chain.connect(options.rpc, options.deployment, max_fee_wei=options.max_gas_price)
         chain = await stack.enter_async_context(await connecting)
+        step_verifier = chain.deployment.contracts.step_verifier
+        identity = model_id(model_spec(manifest, step_verifier))
         if not await chain.models.is_registered(identity):
             raise StartError(
                 f"model {manifest.name} is not registered here: run `efedllm model register {options.model}`"
             )
         await settle_hot_key(chain, keys)
         hot = keys.load(KeyRole.HOT, options.password)
-        await check_standing(chain, cold, hot.address)
+        objection = await check_standing(chain, cold, hot.address)
         store = Store(store_path(options.data_dir, chain.deployment.chain_id, chain.deployment.contracts.channels))
         stack.callback(store.close)
         if interrupted := store.interrupt_open():
@@ -93,6 +95,12 @@ async def run(options: Options, announce: Announce, load: Callable[[Options, int
         sender = chain.sender(hot)
         settling = await _take_key(sender)
         stack.callback(settling.cancel)
+        notices = Notices(announce)
+        beside = Beside(options, chain, cold, store, sender, notices)
+        if objection is not None:
+            await _defend_only(beside, objection, stop, announce)
+            return
+        await check_step_verifier(chain, step_verifier)
         shard = await asyncio.to_thread(load, options, end)
         d = manifest.dimensions
         limits = ModelLimits(identity, d.layers, d.vocab, d.context)
@@ -100,7 +108,6 @@ async def run(options: Options, announce: Announce, load: Callable[[Options, int
         prices = parse_amount(options.prompt_price, decimals), parse_amount(options.token_price, decimals)
         context = _context(options, chain, Offer(cold, limits, options.start, end, *prices), store, shard, hot)
         stack.callback(context.engine.close)
-        notices = Notices(announce)
         sessions = Sessions(context, await stack.enter_async_context(aiohttp.ClientSession()), notices)
         port = await _listen(options, manifest.stop_ids, context, sessions, stack)
         endpoint = options.endpoint or f"http://{options.host}:{port}"
@@ -110,20 +117,28 @@ async def run(options: Options, announce: Announce, load: Callable[[Options, int
             {"event": "serving", "worker": cold, "layers": [options.start, end], "endpoint": endpoint},
         )
         poll = max(1.0, min(10.0, chain.deployment.parameters.hot_key_delay_seconds / 2))
-        watching = _start(watch_standing(chain, cold, hot.address, sessions, notices, poll))
+        watching = start(watch_standing(chain, cold, hot.address, sessions, notices, poll))
         stack.callback(watching.cancel)
-        ending = asyncio.Event()
-        collector = Collector(chain, cold, store, sender, rules(options, chain.deployment), notices)
-        collecting = _start(collector.run(ending)) if options.claims else None
+        await beside.start()
         await stop.wait()
         announce("ending: no new requests; running ones may finish", {"event": "draining"})
         deadline = time.monotonic() + options.grace_seconds
         await sessions.drain(options.grace_seconds)
-        ending.set()
-        if collecting is not None:
-            await asyncio.wait({collecting}, timeout=max(1.0, deadline - time.monotonic()))
-            collecting.cancel()
+        await beside.end(deadline - time.monotonic())
         await _tell_owed(chain, cold, store, announce)
+
+
+async def _defend_only(beside: Beside, objection: str, stop: asyncio.Event, announce: Announce) -> None:
+    """For a worker that may not serve: what it did can still be disputed, and what it earned still be claimed."""
+    announce(
+        f"{objection}; nothing is served, but games against it are answered and claims are made until this is ended",
+        {"event": "defending", "worker": beside.worker, "reason": objection},
+    )
+    await beside.start()
+    await stop.wait()
+    announce("ending", {"event": "draining"})
+    await beside.end(beside.options.grace_seconds)
+    await _tell_owed(beside.chain, beside.worker, beside.store, announce)
 
 
 async def _take_key(sender: Sender) -> asyncio.Task[bool]:
@@ -145,7 +160,7 @@ async def _take_key(sender: Sender) -> asyncio.Task[bool]:
 async def _listen(
     options: Options, stop_ids: Sequence[int], context: Context, sessions: Sessions, stack: AsyncExitStack
 ) -> int:
-    """Open the port until `stack` ends; returns its number."""
+    """Open the port until `stack` ends; returns its number. Raises StartError."""
     from efedllm.model.tokenizer_files import read_tokenizer_files
 
     files = {name: bytes(data) for name, data in read_tokenizer_files(options.model).items()}
@@ -153,7 +168,13 @@ async def _listen(
     runner = web.AppRunner(application(context, sessions, tokenizer), access_log=None)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, options.host, options.port).start()
+    try:
+        await web.TCPSite(runner, options.host, options.port).start()
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StartError(
+            f"cannot listen on port {options.port} of {options.host}: {reason}; pass another --host or --port"
+        ) from error
     port: int = runner.addresses[0][1]
     return port
 
@@ -163,18 +184,6 @@ async def _register(chain: Chain, keys: KeyStore, password: str, service: Servic
     if await chain.stakes.service_of(keys.find(KeyRole.COLD).address) != service:
         with chain.sender(keys.load(KeyRole.COLD, password)) as owner:
             await owner.send(chain.stakes.update_service(service))
-
-
-def _start(work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-    """A task beside the serving, whose defects are not lost."""
-    task = asyncio.create_task(work)
-
-    def report(ended: asyncio.Task[None]) -> None:
-        if not ended.cancelled() and (error := ended.exception()) is not None:
-            log.error("a defect of this program", exc_info=error)
-
-    task.add_done_callback(report)
-    return task
 
 
 def _context(options: Options, chain: Chain, offer: Offer, store: Store, shard: "Shard", hot: LocalAccount) -> Context:

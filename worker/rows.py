@@ -40,6 +40,37 @@ class RowFiles:
         except OSError as error:
             raise _refused("read", path, error) from error
 
+    def size(self, request_id: bytes) -> int:
+        """Bytes in the file; 0 if there is none."""
+        path = self._path(request_id)
+        try:
+            return path.stat().st_size
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise _refused("read", path, error) from error
+
+    def part(self, request_id: bytes, first: int, size: int) -> bytes:
+        """`size` bytes from byte `first` on, or fewer where the file ends."""
+        path = self._path(request_id)
+        try:
+            with path.open("rb") as file:
+                file.seek(first)
+                return file.read(size)
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            raise _refused("read", path, error) from error
+
+    def remove(self, request_id: bytes) -> None:
+        """Harmless where there is no file. Gone for good when this returns, also after a loss of power."""
+        path = self._path(request_id)
+        try:
+            path.unlink(missing_ok=True)
+            files.sync_folder(self._folder)
+        except OSError as error:
+            raise _refused("delete", path, error) from error
+
     def _path(self, request_id: bytes) -> Path:
         return self._folder / f"{request_id.hex()}.bin"
 

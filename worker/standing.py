@@ -35,16 +35,30 @@ async def read_objection(chain: Chain, cold: str, hot: str) -> tuple[str | None,
     """The objection in the latest state, and whether it goes away by waiting. Raises ChainError."""
     participant, counting = await asyncio.gather(chain.stakes.participant_of(cold), chain.stakes.hot_key_of(cold))
     found = objection(participant, cold, hot, counting)
-    return found, found is not None and hot == participant.next_hot_key and objection(
-        participant, cold, hot, hot
-    ) is None
+    return found, found is not None and _passes(participant, cold, hot)
 
 
-async def check_standing(chain: Chain, cold: str, hot: str) -> None:
-    """At the start: raises StartError for what waiting does not put right."""
-    found, passes = await read_objection(chain, cold, hot)
-    if found is not None and not passes:
+def _passes(participant: Participant, cold: str, hot: str) -> bool:
+    """Whether only the time is in the way from which on the hot key counts."""
+    return hot == participant.next_hot_key and objection(participant, cold, hot, hot) is None
+
+
+async def check_standing(chain: Chain, cold: str, hot: str) -> str | None:
+    """At the start: why nothing can be served, where games against this worker may be played all the same, since it is
+    jailed or its stake is on its way out. None if it can serve, or can by waiting.
+
+    Raises StartError for whatever else is in the way, ChainError.
+    """
+    participant, counting = await asyncio.gather(chain.stakes.participant_of(cold), chain.stakes.hot_key_of(cold))
+    found = objection(participant, cold, hot, counting)
+    if found is None or _passes(participant, cold, hot):
+        return None
+    if chain.game is None or participant.role is not Role.WORKER or hot != counting:
         raise StartError(found)
+    is_open, _ = await chain.game.record_of(cold)
+    if not (participant.jailed or participant.unbonding or is_open):
+        raise StartError(found)
+    return found
 
 
 async def watch_standing(

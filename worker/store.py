@@ -19,10 +19,14 @@ from efedllm.protocol.vouchers import Book, Leaf
 from efedllm.storage.database import Database, Layout
 
 from .errors import StoreError
+from .games import Games
+from .kept import Kept
 from .rows import RowFiles
 
 assert __package__ is not None
-LAYOUT = Layout(__package__, ("schema.sql", "schema_2.sql", "schema_3.sql"), "what was signed", StoreError)
+LAYOUT = Layout(
+    __package__, ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql"), "what was signed", StoreError
+)
 
 
 @dataclass(frozen=True)
@@ -41,19 +45,23 @@ def store_path(data_dir: Path, chain_id: int, channels: str) -> Path:
 
 
 class Store:
-    """All methods are synchronous and may be called from any thread; one lock serialises them.
+    """All methods are synchronous and may be called from any thread; one lock serialises them. `games` holds disputes,
+    `kept` says what may be deleted.
 
     Open in one program at a time, which serves; `read_only` may be opened beside it, as `efedllm claim` does.
     """
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
         """Raises StoreError if the disk refuses, the file is damaged or newer, or another program serves from it."""
+        self.path = path
         self._db = Database(path, LAYOUT, read_only)
         try:
             self._rows = RowFiles(path.with_suffix(".rows"), read_only)
         except StoreError:
             self._db.close()
             raise
+        self.games = Games(self._db)
+        self.kept = Kept(self._db, self._rows)
 
     def close(self) -> None:
         self._db.close()
@@ -82,11 +90,12 @@ class Store:
             session_key,
             epoch,
             "open",
+            request.expiry,
         )
         with self._db.transaction() as db:
             cursor = db.execute(
                 "INSERT INTO requests (id, request, signature, salt, prompt, shard, session_key, epoch, state, "
-                "row_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING",
+                "expiry, row_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT DO NOTHING",
                 row,
             )
             return cursor.rowcount == 1

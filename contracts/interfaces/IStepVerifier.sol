@@ -41,6 +41,7 @@ interface IStepVerifier {
     error NoSuchStep(Step step);
     /// @notice The leaf has another length than every leaf at this place.
     error LeafLength(uint256 length, uint256 expected);
+    /// @notice `expected` is how many it takes, or where some are missing at least that many.
     error OperandCount(uint256 count, uint256 expected);
     /// @notice The data has another length than every operand of its kind.
     error OperandLength(uint256 operand, uint256 length, uint256 expected);

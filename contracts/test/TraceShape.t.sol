@@ -171,6 +171,72 @@ contract TraceShapeTest is Test {
         vm.assertEq(TraceShape.emptyRoot(9), nine);
     }
 
+    function test_coordinates_agreeWithTheVectors() public view {
+        string memory json = vm.readFile("tests/vectors/trace.json");
+        uint256 i;
+        for (; vm.keyExistsJson(json, string.concat(".shapes[", vm.toString(i), "]")); ++i) {
+            _assertVector(json, string.concat(".shapes[", vm.toString(i), "]"));
+        }
+        vm.assertGt(i, 7);
+    }
+
+    function _assertVector(string memory json, string memory place_) private pure {
+        uint256[] memory dimensions = vm.parseJsonUintArray(json, string.concat(place_, ".model"));
+        uint256[] memory counts = vm.parseJsonUintArray(json, string.concat(place_, ".counts"));
+        IModelRegistry.ModelSpec memory model;
+        model.hidden = uint32(dimensions[0]);
+        model.intermediate = uint32(dimensions[1]);
+        model.layers = uint32(dimensions[2]);
+        model.heads = uint32(dimensions[3]);
+        model.kvHeads = uint32(dimensions[4]);
+        model.headDim = uint32(dimensions[5]);
+        model.vocab = uint32(dimensions[6]);
+        TraceShape.Shape memory shape = TraceShape.shapeOf(
+            model,
+            counts[0],
+            counts[1],
+            counts[2],
+            counts[3],
+            counts[4]
+        );
+        vm.assertEq(TraceShape.segmentsOf(shape), vm.parseJsonUint(json, string.concat(place_, ".segments")));
+        uint256 upperDepth = TraceShape.upperDepth(shape);
+        vm.assertEq(upperDepth, vm.parseJsonUint(json, string.concat(place_, ".upperDepth")));
+
+        uint256[] memory places = vm.parseJsonUintArray(json, string.concat(place_, ".places"));
+        bytes32[] memory paths = vm.parseJsonBytes32Array(json, string.concat(place_, ".paths"));
+        vm.assertEq(places.length, 7 * paths.length);
+        for (uint256 i; i < paths.length; ++i) _assertPlace(shape, places, 7 * i, uint256(paths[i]));
+
+        uint256[] memory nodes = vm.parseJsonUintArray(json, string.concat(place_, ".nodes"));
+        paths = vm.parseJsonBytes32Array(json, string.concat(place_, ".nodePaths"));
+        for (uint256 i; i < paths.length; ++i) {
+            if (nodes[2 * i] > upperDepth || uint256(paths[i]) >> nodes[2 * i] != 0) continue; // below a row, beside all
+            bool isPadding = TraceShape.isEmpty(shape, upperDepth - nodes[2 * i], uint256(paths[i]));
+            vm.assertEq(isPadding, nodes[2 * i + 1] == 1);
+        }
+    }
+
+    /// @dev A place is segment, tensor, row, leaf, depth, bytes, part.
+    function _assertPlace(
+        TraceShape.Shape memory shape,
+        uint256[] memory places,
+        uint256 i,
+        uint256 path
+    ) private pure {
+        TraceShape.Kind kind = TraceShape.kindOf(shape, places[i]);
+        uint256 rowDepth = MerkleTree.depthOf(TraceShape.leavesOf(shape, kind, places[i + 1]));
+        vm.assertEq(TraceShape.upperDepth(shape) + rowDepth, places[i + 4]);
+        uint256 slot = TraceShape.slotOf(shape, places[i], places[i + 1], places[i + 2]);
+        vm.assertEq((slot << rowDepth) | places[i + 3], path);
+        (uint256 first, uint256 stop) = TraceShape.rowsOf(shape, kind, places[i + 1]);
+        vm.assertGe(places[i + 2], first);
+        vm.assertLt(places[i + 2], stop);
+        (uint256 part, , TraceShape.Part memory held) = TraceShape.leafAt(shape, kind, places[i + 1], places[i + 3]);
+        vm.assertEq(part, places[i + 6]);
+        vm.assertEq(held.size * held.count, places[i + 5]);
+    }
+
     function _shape(uint256 start, uint256 stop, uint256 generated) private pure returns (TraceShape.Shape memory) {
         return TraceShape.shapeOf(_model(), start, stop, POSITIONS, PROMPT, generated);
     }

@@ -18,7 +18,11 @@ from eth_utils.crypto import keccak
 
 from efedllm.chain.errors import ChainError
 
-CONTRACTS = ("WorkToken", "ModelRegistry", "StakeRegistry", "Channels", "Beacon")
+CONTRACTS = ("WorkToken", "ModelRegistry", "StakeRegistry", "Channels", "Beacon", "DisputeGame")
+JUDGES = (
+    "PaperJudge", "StatementJudge", "TraceJudge", "StepVerifier", "AttentionVerifier", "SamplingVerifier",
+)  # fmt: skip
+"""What the game asks. They have no state and no events; their refusals come out of the game."""
 
 AbiItem = Mapping[str, Any]
 T = TypeVar("T")
@@ -46,7 +50,8 @@ class Signature:
 
 @dataclass(frozen=True)
 class Interface:
-    """One contract: its functions by name, events by topic, errors by selector, and creation code."""
+    """One contract: its functions by name, events by topic, errors by selector, creation code, and the code on the
+    chain, with zeros at the half-open byte ranges of `immutables`."""
 
     name: str
     functions: Mapping[str, Signature]
@@ -54,6 +59,8 @@ class Interface:
     errors: Mapping[bytes, Signature]
     constructor: tuple[AbiItem, ...]
     bytecode: bytes
+    runtime: bytes
+    immutables: tuple[tuple[int, int], ...]
 
     def encode_call(self, function: str, *arguments: object) -> bytes:
         signature = self.functions[function]
@@ -90,6 +97,8 @@ def interface(contract: str) -> Interface:
         errors={signature.hash[:4]: signature for signature in of_type["error"]},
         constructor=next((tuple(i["inputs"]) for i in items if i["type"] == "constructor"), ()),
         bytecode=bytes.fromhex(content["bytecode"].removeprefix("0x")),
+        runtime=bytes.fromhex(content["deployedBytecode"].removeprefix("0x")),
+        immutables=tuple((start, end) for start, end in content["immutables"]),
     )
 
 

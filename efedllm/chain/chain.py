@@ -12,6 +12,7 @@ from eth_account.signers.local import LocalAccount
 from efedllm.chain.beacon import Beacon
 from efedllm.chain.channels import Channels
 from efedllm.chain.deployment import Deployment, find_deployment
+from efedllm.chain.dispute_game import DisputeGame
 from efedllm.chain.errors import DeploymentError, UnknownBlock, WrongChain
 from efedllm.chain.event_reader import EventReader
 from efedllm.chain.model_registry import ModelRegistry
@@ -38,6 +39,7 @@ class Chain:
         self.stakes = StakeRegistry(rpc, contracts.stake_registry)
         self.channels = Channels(rpc, contracts.channels)
         self.beacon = Beacon(rpc, contracts.beacon)
+        self.game = DisputeGame(rpc, contracts.dispute_game) if contracts.has_game else None
         self._confirmed: tuple[float, int] | None = None  # when it was asked for, and the block
         self._senders: dict[str, Sender] = {}
 

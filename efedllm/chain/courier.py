@@ -195,6 +195,7 @@ class Courier:
         Raises NonceTaken, and at the deadline GasTooDear or NotMined: then it may still be mined later.
         """
         is_down, last_care, trouble = False, time.monotonic(), _Trouble(time.monotonic(), sent.first_block)
+        troubles = {sent.nonce: trouble}
         for pause in pauses():
             try:
                 for transaction_hash in sent.hashes:
@@ -202,7 +203,7 @@ class Courier:
                         return mined
                 if time.monotonic() >= last_care + min(_CARE_SECONDS, self.patience_seconds):
                     last_care = time.monotonic()
-                    sent = await self._care(sent, trouble)
+                    sent = await self._care(sent, troubles)
             except (NonceTaken, WrongChain):
                 raise
             except ChainError as error:
@@ -216,12 +217,24 @@ class Courier:
             raise GasTooDear(trouble.price.total, self.cap_wei, newest)
         raise NotMined(newest, deadline.seconds)
 
-    async def _care(self, sent: Sent, trouble: "_Trouble") -> Sent:
-        """What a transaction without receipt needs: nothing, to be sent again, or to be replaced."""
-        if await self.rpc.transaction_count(self.address, "latest") > sent.nonce:
+    async def _care(self, sent: Sent, troubles: "dict[int, _Trouble]") -> Sent:
+        """Does for a transaction without receipt what it needs; `troubles` by nonce."""
+        count = await self.rpc.transaction_count(self.address, "latest")
+        if count > sent.nonce:
             # Mined; a node that does not show the receipt yet lags, unless it was another transaction.
             await self._raise_if_taken(sent)
             return sent
+        now = time.monotonic()
+        for earlier in self.outbox.sent:
+            if count <= earlier.nonce < sent.nonce and earlier.seen:
+                # Taken out of its block by a reorganisation, and nobody follows it any more. Without it ours cannot be
+                # mined, whatever is offered.
+                await self._push(earlier, troubles.setdefault(earlier.nonce, _Trouble(now, earlier.first_block)))
+                troubles[sent.nonce].since = now
+        return await self._push(sent, troubles[sent.nonce])
+
+    async def _push(self, sent: Sent, trouble: "_Trouble") -> Sent:
+        """What a transaction that is not mined needs: nothing, to be sent again, or to be replaced."""
         newest = sent.versions[-1]
         price, _ = await self.price()
         trouble.price = price if price.total > self.cap_wei else None

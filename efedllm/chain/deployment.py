@@ -15,6 +15,7 @@ from efedllm.chain.addresses import parse_address
 from efedllm.chain.errors import ChainError, DeploymentError, WrongChain
 from efedllm.errors import on_one_line
 from efedllm.protocol.eip712 import Domain
+from efedllm.protocol.values import ZERO_ADDRESS
 from efedllm.strict_json import parse_json
 
 _VERSION = 1
@@ -22,28 +23,37 @@ _MAX_NUMBER = 2**64 - 1
 _MOST = {"token_decimals": 255}  # as ERC-20 has it: whoever divides by 10 ** decimals is not kept busy with it
 _MAX_TEXT = 100
 _AMOUNT = re.compile("0|[1-9][0-9]{0,38}", re.ASCII)
-_AMOUNTS = frozenset({"first_slash"})  # decimal strings in the file: JSON readers lose digits of large numbers
+# Decimal strings in the file: JSON readers lose digits of large numbers.
+_AMOUNTS = frozenset({"first_slash", "base_bond", "force_fee", "demand_fee"})
 
 
 @dataclass(frozen=True)
 class Contracts:
-    """Checksummed addresses."""
+    """Checksummed addresses. `dispute_game` is zero where nobody can slash, `step_verifier` (with which models are
+    registered) where no model can be judged."""
 
     token: str
     model_registry: str
     stake_registry: str
     channels: str
     beacon: str
+    dispute_game: str = ZERO_ADDRESS
+    step_verifier: str = ZERO_ADDRESS
+
+    @property
+    def has_game(self) -> bool:
+        return self.dispute_game != ZERO_ADDRESS
 
     def names(self) -> dict[str, str]:
         """Contract names (abi.CONTRACTS) by address."""
+        game = {self.dispute_game: "DisputeGame"} if self.has_game else {}
         return {
             self.token: "WorkToken",
             self.model_registry: "ModelRegistry",
             self.stake_registry: "StakeRegistry",
             self.channels: "Channels",
             self.beacon: "Beacon",
-        }
+        } | game
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,24 @@ class Parameters:
 
 
 @dataclass(frozen=True)
+class Disputes:
+    """Numbers of the dispute game, besides those of `Parameters`; all zero where there is none.
+
+    Amounts are in base units.
+    """
+
+    move_deadline_seconds: int = 0
+    demand_grace_seconds: int = 0
+    force_grace_seconds: int = 0
+    margin_seconds: int = 0
+    first_slash_bps: int = 0
+    pool_share_bps: int = 0
+    base_bond: int = 0
+    force_fee: int = 0
+    demand_fee: int = 0
+
+
+@dataclass(frozen=True)
 class Deployment:
     """One set of contracts on one chain. `deploy_block` is the first block that can hold an event of theirs."""
 
@@ -79,17 +107,19 @@ class Deployment:
     token_decimals: int
     contracts: Contracts
     parameters: Parameters
+    disputes: Disputes = Disputes()
 
     @property
     def domain(self) -> Domain:
         """The EIP-712 domain of everything that is signed for this deployment."""
         return Domain(self.chain_id, self.contracts.channels)
 
+    def to_plain(self) -> dict[str, Any]:
+        """For JSON, with amounts as decimal strings."""
+        return _readable(asdict(self))
+
     def to_json(self) -> str:
-        plain: dict[str, Any] = {"version": _VERSION, **asdict(self)}
-        for name in _AMOUNTS:
-            plain["parameters"][name] = str(plain["parameters"][name])
-        return json.dumps(plain, indent=2) + "\n"
+        return json.dumps({"version": _VERSION, **self.to_plain()}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Self:
@@ -143,6 +173,14 @@ def find_deployment(chain_id: int, given: Path | None, environ: Mapping[str, str
             " pass another --rpc or --deployment"
         )
     return deployment
+
+
+def _readable(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """With amounts as decimal strings."""
+    return {
+        name: _readable(value) if isinstance(value, dict) else str(value) if name in _AMOUNTS else value
+        for name, value in plain.items()
+    }
 
 
 def _is_version(value: object) -> bool:

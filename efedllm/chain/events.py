@@ -9,26 +9,11 @@ from eth_abi.exceptions import DecodingError
 
 from efedllm.chain.abi import AbiItem, Signature, build, decode_values, interface
 from efedllm.chain.errors import ChainError
+from efedllm.chain.game_events import GAME_EVENTS
 from efedllm.chain.model_registry import ModelSpec
+from efedllm.chain.origin import Event as Event
+from efedllm.chain.origin import Origin as Origin
 from efedllm.chain.stake_registry import Role, Service
-
-
-@dataclass(frozen=True, order=True)
-class Origin:
-    """Where an event stands in the chain; origins sort in the order in which things happened."""
-
-    block_number: int
-    log_index: int
-    block_hash: bytes
-    transaction_hash: bytes
-    contract: str
-
-
-@dataclass(frozen=True)
-class Event:
-    """Base of all events."""
-
-    origin: Origin
 
 
 @dataclass(frozen=True)
@@ -215,6 +200,7 @@ KINDS: Mapping[str, tuple[type[Event], ...]] = {
         Unfrozen, Forfeited,
     ),
     "Beacon": (BeaconRecorded,),
+    "DisputeGame": GAME_EVENTS,
     "WorkToken": (Transfer,),
 }  # fmt: skip
 

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from aiohttp import ClientConnectionError, ClientError, ClientResponseError, ClientTimeout
+from aiohttp import (
+    ClientConnectionError,
+    ClientError,
+    ClientResponseError,
+    ClientSession,
+    ClientTimeout,
+    TCPConnector,
+)
 from web3 import AsyncHTTPProvider
 from web3.exceptions import BadResponseFormat, Web3Exception
 from web3.types import RPCEndpoint, RPCResponse
@@ -48,7 +55,29 @@ class _Refused(ChainError):
 
 
 class Provider(AsyncHTTPProvider):
-    """Reads JSON strictly: a deep answer must not end the process."""
+    """Reads JSON strictly: a deep answer must not end the process. Has an HTTP session of its own: web3 guards the one
+    that it shares with a lock which a question keeps that is given up at the wrong moment, and then nobody is answered.
+    """
+
+    def __init__(self, url: str, timeout: ClientTimeout) -> None:
+        # Without web3's own retries and formatters nothing happens behind our back.
+        super().__init__(url, exception_retry_configuration=None)
+        self._timeout = timeout
+        self._http: ClientSession | None = None
+
+    async def disconnect(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+    async def _make_request(self, method: RPCEndpoint, request_data: bytes) -> bytes:
+        if self._http is None:
+            # A connection each: one that the endpoint ends while it is idle would look like a lost answer.
+            self._http = ClientSession(connector=TCPConnector(force_close=True), timeout=self._timeout)
+        headers = self.get_request_headers()
+        async with self._http.post(str(self.endpoint_uri), data=request_data, headers=headers) as answer:
+            answer.raise_for_status()
+            return await answer.read()
 
     @staticmethod
     def decode_rpc_response(raw_response: bytes) -> RPCResponse:
@@ -66,12 +95,7 @@ class Rpc:
 
     def __init__(self, url: str = DEFAULT_RPC, timeout_seconds: float = 20) -> None:
         self.url = url
-        # Without web3's own retries and formatters nothing happens behind our back.
-        self._provider = Provider(
-            url,
-            request_kwargs={"timeout": ClientTimeout(total=timeout_seconds)},
-            exception_retry_configuration=None,
-        )
+        self._provider = Provider(url, ClientTimeout(total=timeout_seconds))
         self._expected: Identity | None = None
         self._checked = 0.0
 

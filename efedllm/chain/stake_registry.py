@@ -74,6 +74,10 @@ class StakeRegistry(Contract):
         """Participants `[first, end)` in order of registration."""
         return tuple(await self._read("participants", first, end, block=block))
 
+    async def slasher(self, block: BlockId = "latest") -> str:
+        """Who can slash; zero for nobody."""
+        return str(await self._read("slasher", block=block))
+
     def register(self, role: Role, hot_key: str) -> Call:
         return self._build("register", role, hot_key)
 

@@ -33,8 +33,13 @@ class LeafProof:
 def tensor_leaf(spec: TensorSpec, row: Integers, scale: int, exponent: int, tile: int) -> bytes:
     """Header and data of one leaf. row: a row of a matrix or of the rotary table, or a whole tensor of another kind;
     tile: which cut of it; scale: the row's `m`, 0 unless it is a matrix's, as uint32."""
-    data = np.ascontiguousarray(row, dtype=VALUE_DTYPES[spec.kind]).tobytes()
+    data = tensor_data(spec, row)
     return HEADER.pack(scale, exponent, spec.kind) + data[tile * LEAF_BYTES : (tile + 1) * LEAF_BYTES]
+
+
+def tensor_data(spec: TensorSpec, row: Integers) -> bytes:
+    """Bytes of a row, or of a whole tensor, as its leaves hold them."""
+    return np.ascontiguousarray(row, dtype=VALUE_DTYPES[spec.kind]).tobytes()
 
 
 def leaf_hashes(tensor: Stored) -> list[bytes]:
@@ -76,14 +81,26 @@ def open_leaf(
     are the embedding's; the name `head` proves them in the head's place. Raises ModelError for an unknown place.
     """
     spec, trees = layout.place(name, index)
-    tile, row, member, group = (tree.child for tree in trees)
-    siblings = (
-        *prove(leaves[row * spec.tiles : (row + 1) * spec.tiles], tile),
-        *prove(_row_roots(spec, leaves), row),
+    tile, row = trees[0].child, trees[1].child
+    siblings = prove(leaves[row * spec.tiles : (row + 1) * spec.tiles], tile)
+    return LeafProof(name, index, leaf, (*siblings, *open_tensor(layout, roots, name, row, leaves)))
+
+
+def open_tensor(
+    layout: Layout, roots: Mapping[str, bytes], name: str, row: int, leaves: Sequence[bytes] | None
+) -> tuple[bytes, ...]:
+    """Siblings of the root of a tensor's row (or leaf, if it has no tiles) from the bottom up to the weights root.
+
+    `leaves`: as for `open_leaf`; None: those of the tensor's own root. Raises ModelError for an unknown place.
+    """
+    spec, _ = layout.place(name, 0)
+    _, trees = layout.place(name, row * spec.tiles)
+    member, group = trees[2].child, trees[3].child
+    return (
+        *(() if leaves is None else prove(_row_roots(spec, leaves), row)),
         *prove([roots[other] for other in layout.groups[group]], member),
         *prove(_group_roots(layout, roots), group),
     )
-    return LeafProof(name, index, leaf, siblings)
 
 
 def verify_leaf(layout: Layout, root: bytes, proof: LeafProof) -> bool:

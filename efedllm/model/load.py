@@ -71,30 +71,62 @@ def load(folder: Path | str, start: int = 0, end: int | None = None, expected_ro
     when anything is missing, altered or out of range.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
+    manifest = check_model(folder, expected_root)
     layers = manifest.dimensions.layers
     end = layers if end is None else end
     if not 0 <= start < end <= layers:
         raise ModelError(f"layer range {start}:{end} is not within this model's 0:{layers}")
-    if expected_root is not None and manifest.weights_root != expected_root:
-        raise ModelError(f"{folder}: has weights root {manifest.weights_root.hex()}, {expected_root.hex()} is wanted")
-    if tokenizer_hash(read_tokenizer_files(folder), manifest.stop_ids) != manifest.tokenizer_hash:
-        raise ModelError(f"{folder}: the tokenizer files or stop ids do not have the hash in {MANIFEST_FILE}")
     is_first, is_last, tied = start == 0, end == layers, manifest.dimensions.tied
-    tables = load_file(folder, manifest, TABLES_FILE)
-    needs_embedding = is_first or (is_last and tied)
-    embedding = _matrix(load_file(folder, manifest, EMBEDDING_FILE)["embedding"]) if needs_embedding else None
-    final = load_file(folder, manifest, FINAL_FILE) if is_last else {}
+    tables = load_tables(folder, manifest)
+    embedding = load_embedding(folder, manifest) if is_first or (is_last and tied) else None
+    final_norm, head = load_final(folder, manifest, embedding) if is_last else (None, None)
     return Loaded(
         manifest=manifest,
         start=start,
         end=end,
-        tables=Tables(*(torch.from_numpy(tables[name].values) for name in ("rotary", "exp2", "sigmoid"))),
+        tables=tables,
         embedding=embedding if is_first else None,
-        layers=tuple(_layer(load_file(folder, manifest, layer_file(index))) for index in range(start, end)),
-        final_norm=_gain(final["final_norm"]) if is_last else None,
-        head=(embedding if tied else _matrix(final["head"])) if is_last else None,
+        layers=tuple(load_layer(folder, manifest, index) for index in range(start, end)),
+        final_norm=final_norm,
+        head=head,
     )
+
+
+def check_model(folder: Path, expected_root: bytes | None = None) -> Manifest:
+    """The manifest of a built model whose root is the expected one and whose tokenizer files are intact.
+
+    Raises ModelError.
+    """
+    manifest = read_manifest(folder)
+    if expected_root is not None and manifest.weights_root != expected_root:
+        raise ModelError(f"{folder}: has weights root {manifest.weights_root.hex()}, {expected_root.hex()} is wanted")
+    if tokenizer_hash(read_tokenizer_files(folder), manifest.stop_ids) != manifest.tokenizer_hash:
+        raise ModelError(f"{folder}: the tokenizer files or stop ids do not have the hash in {MANIFEST_FILE}")
+    return manifest
+
+
+def load_tables(folder: Path, manifest: Manifest) -> Tables:
+    """Checked tables. Raises ModelError, like every `load_...`."""
+    tables = load_file(folder, manifest, TABLES_FILE)
+    return Tables(*(torch.from_numpy(tables[name].values) for name in ("rotary", "exp2", "sigmoid")))
+
+
+def load_embedding(folder: Path, manifest: Manifest) -> Matrix:
+    return _matrix(load_file(folder, manifest, EMBEDDING_FILE)["embedding"])
+
+
+def load_layer(folder: Path, manifest: Manifest, index: int) -> LayerWeights:
+    return _layer(load_file(folder, manifest, layer_file(index)))
+
+
+def load_final(folder: Path, manifest: Manifest, embedding: Matrix | None = None) -> tuple[Gain, Matrix]:
+    """Final norm and head; a tied head is the embedding, which is loaded unless it is given."""
+    final = load_file(folder, manifest, FINAL_FILE)
+    if manifest.dimensions.tied:
+        head = load_embedding(folder, manifest) if embedding is None else embedding
+    else:
+        head = _matrix(final["head"])
+    return _gain(final["final_norm"]), head
 
 
 def load_file(folder: Path, manifest: Manifest, file: str) -> dict[str, Stored]:

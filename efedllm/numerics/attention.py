@@ -75,29 +75,55 @@ class Cache(NamedTuple):
         )
 
 
+def heads_first(x: Tensor, kv_heads: int) -> Tensor:
+    """[R, heads, n] -> [kv_heads, heads / kv_heads * R, n]: the rows that meet one kv head, together."""
+    rows, heads, _ = x.shape
+    group = heads // kv_heads
+    return x.reshape(rows, kv_heads, group, -1).permute(1, 2, 0, 3).reshape(kv_heads, group * rows, -1)
+
+
+def rows_first(x: Tensor, rows: int) -> Tensor:
+    """Undoes `heads_first`. x: [kv_heads, group * R, n] -> [R, heads, n], a view."""
+    kv_heads, _, width = x.shape
+    return x.view(kv_heads, -1, rows, width).permute(2, 0, 1, 3).flatten(1, 2)
+
+
+def unmasked_scores(query: Tensor, scale: Scale, keys: Tensor, key_scale: Scale, backend: Backend) -> Tensor:
+    """Op scores of R rows against all of some positions, also later ones.
+
+    query: int16 [R, heads, head_dim], scale [R, heads]; keys: int8 [kv_heads, P, head_dim], scales [kv_heads, 1, P]
+    -> int64 [kv_heads, heads / kv_heads * R, P], within int32.
+    """
+    kv_heads = len(keys)
+    m, e = (heads_first(part.unsqueeze(-1), kv_heads) for part in (scale.m, scale.e - 11))
+    s = backend.products(heads_first(query, kv_heads), keys).mul_(m).mul_(key_scale.m)
+    # rr by eq + ek - 16 in steps that are never negative (eq >= 12, ek >= 6), floors of floors; |s| < 2^62 before them.
+    s = s.bitwise_right_shift_(e).bitwise_right_shift_(key_scale.e - 6)
+    return s.add_(1).bitwise_right_shift_(1).clamp_(fixed.INT32_MIN, fixed.INT32_MAX)
+
+
+def mixed(acc: Tensor, largest: Tensor, total: Tensor) -> Tensor:
+    """Op values from the sum of probabilities times values; overwrites `acc`.
+
+    acc: int64 [..., n]; largest: int64 [...], `A` of the probabilities; total: int64 [...], `Z` -> int32 [..., n], Q16.
+    """
+    m, e = fixed.scale_of(largest, total * CACHED)
+    return fixed.sat32(fixed.rounded_shift_(acc.mul_(m.unsqueeze(-1)), e.unsqueeze(-1) + 6))
+
+
 def _tile(query: Tensor, scale: Scale, cache: Cache, exp2: Tensor, backend: Backend) -> Tensor:
     """The last R positions of `cache`. query: int16 [R, heads, head_dim], scale [R, heads] -> int32, like query."""
     rows, heads, head_dim = query.shape
     kv_heads, end = cache.keys.shape[:2]
-    group = heads // kv_heads
-
-    def heads_first(x: Tensor) -> Tensor:
-        """[R, heads, n] -> [kv_heads, group * R, n]."""
-        return x.reshape(rows, kv_heads, group, -1).permute(1, 2, 0, 3).reshape(kv_heads, group * rows, -1)
-
-    s = backend.products(heads_first(query), cache.keys).mul_(heads_first(scale.m)).mul_(cache.key_scale.m)
-    # rr by eq + ek - 16 in steps that are never negative (eq >= 12, ek >= 6), floors of floors; |s| < 2^62 before them.
-    s = s.bitwise_right_shift_(heads_first(scale.e - 11)).bitwise_right_shift_(cache.key_scale.e - 6)
-    s = s.add_(1).bitwise_right_shift_(1).clamp_(fixed.INT32_MIN, fixed.INT32_MAX)
+    s = unmasked_scores(query, scale, cache.keys, cache.key_scale, backend)
     if rows > 1:
         position = torch.arange(rows, device=s.device)
+        group = heads // kv_heads
         s.view(kv_heads, group, rows, end)[..., end - rows :].masked_fill_(position > position.unsqueeze(1), MASKED)
     top = s.amax(-1, keepdim=True)
     w = fixed.exp2neg(s.neg_().add_(top), exp2)
     total = w.sum(-1)
     weighted = fixed.rounded_shift_(w.mul_(cache.maxima), 8)
     p, largest, _ = fixed.quantise_wide(weighted.to(torch.float64), PROBABILITY)
-    m, e = fixed.scale_of(largest, total * CACHED)
-    acc = backend.products(p, cache.values).mul_(m.unsqueeze(-1))
-    out = fixed.sat32(fixed.rounded_shift_(acc, e.unsqueeze(-1) + 6))
-    return out.view(kv_heads, group, rows, head_dim).permute(2, 0, 1, 3).reshape(rows, heads, head_dim)
+    out = mixed(backend.products(p, cache.values), largest, total)
+    return rows_first(out, rows).reshape(rows, heads, head_dim)

@@ -79,10 +79,20 @@ def quantise_wide(v: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
     -> q: int16 [..., K], |q| <= limit; M: int64 [...]; t: int64 [...].
     """
     m = largest(v)
+    q, t = _quantise_by(v, m, limit)
+    return q, m.squeeze(-1).to(torch.int64), t.squeeze(-1)
+
+
+def quantise_by(v: Tensor, maxima: Tensor, limit: int) -> Tensor:
+    """Quantises with maxima that are known already. v: float64 of integers, |v| < 2^48; maxima: int64, the shape of v
+    but for a last dimension of 1 -> q: int16 (int8 for limit 127), the shape of v."""
+    return _quantise_by(v, maxima.to(torch.float64), limit)[0]
+
+
+def _quantise_by(v: Tensor, m: Tensor, limit: int) -> tuple[Tensor, Tensor]:
     t = (bitlen(m) - 32).clamp_(min=0)
     down = power(-t)  # products with a power of two are exact, and so is the floor
-    q = _quotient((v * down).floor_(), (m * down).floor_(), limit)
-    return q, m.squeeze(-1).to(torch.int64), t.squeeze(-1)
+    return _quotient((v * down).floor_(), (m * down).floor_(), limit), t
 
 
 def largest(v: Tensor) -> Tensor:

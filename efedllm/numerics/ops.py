@@ -36,11 +36,18 @@ def norm(x: Tensor, gain: Gain, epsilon: int) -> tuple[Tensor, Scale]:
 
 
 def _norm(x: Tensor, gain: Gain, epsilon: int) -> tuple[Tensor, Tensor, Tensor]:
-    d = x.shape[-1]
     exact = x.to(torch.float64)
-    tx = (fixed.bitlen(exact.abs().amax(-1)) - 23).clamp_(min=0)
-    q, largest, tq = fixed.quantise_wide(exact.mul_(gain.g), ACTIVATION)  # products stay below 2^46
+    top = exact.abs().amax(-1)
+    q, largest, _ = fixed.quantise_wide(exact.mul_(gain.g), ACTIVATION)  # products stay below 2^46
+    return q, *norm_scale(x, top, largest, gain, epsilon)
 
+
+def norm_scale(x: Tensor, top: Tensor, largest: Tensor, gain: Gain, epsilon: int) -> Scale:
+    """The scale of a norm. x: int32 [T, d], Q16; top: float64 [T], max |x|; largest: int64 [T], `M` of its quantised
+    products with the gain -> scale [T]."""
+    d = x.shape[-1]
+    tx = (fixed.bitlen(top) - 23).clamp_(min=0)
+    tq = (fixed.bitlen(largest) - 32).clamp_(min=0)
     reduced = x.to(torch.int64).bitwise_right_shift_(tx.unsqueeze(-1))
     regular = torch.full_like(tx, epsilon * d).bitwise_right_shift_(2 * tx)
     square = regular.add_(reduced.mul_(reduced).sum(-1)).clamp_(min=1)  # < 2^61
@@ -48,7 +55,7 @@ def _norm(x: Tensor, gain: Gain, epsilon: int) -> tuple[Tensor, Tensor, Tensor]:
     root = fixed.isqrt(square << (2 * u))
 
     m, e = fixed.scale_of((largest >> tq) * math.isqrt(d << 32), root * ACTIVATION)
-    return q, m, e.sub_(tq).sub_(u).add_(tx).add_(gain.exponent + 16)
+    return Scale(m, e.sub_(tq).sub_(u).add_(tx).add_(gain.exponent + 16))
 
 
 def quantise_rows(x: Tensor) -> tuple[Tensor, Scale]:

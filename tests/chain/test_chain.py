@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 from eth_account import Account
 
-from efedllm.chain.abi import CONTRACTS, interface
+from efedllm.chain.abi import CONTRACTS, JUDGES, interface
 from efedllm.chain.beacon import Beacon
 from efedllm.chain.chain import Chain
 from efedllm.chain.channels import Channel, Channels, Funding, VoucherClaim
 from efedllm.chain.deployment import Deployment
+from efedllm.chain.dispute_game import DisputeGame
 from efedllm.chain.errors import ChainError, ChainUnreachable, DeploymentError, Reverted, UnknownBlock
 from efedllm.chain.events import ChannelFunded, Claimed
 from efedllm.chain.local import AnvilProcess
@@ -30,8 +31,9 @@ from tests.support.registry import MODEL_ID, SPEC
 
 
 def test_every_contract_has_code_and_a_binding_that_names_it() -> None:
-    assert {kind.__name__ for kind in (WorkToken, ModelRegistry, StakeRegistry, Channels, Beacon)} == set(CONTRACTS)
-    assert all(interface(name).bytecode for name in CONTRACTS)
+    bindings = (WorkToken, ModelRegistry, StakeRegistry, Channels, Beacon, DisputeGame)
+    assert {kind.__name__ for kind in bindings} == set(CONTRACTS)
+    assert all(interface(name).bytecode for name in (*CONTRACTS, *JUDGES))
 
 
 async def test_connect_refuses_another_chain(anvil: AnvilProcess, deployment: Deployment) -> None:

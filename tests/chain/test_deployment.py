@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from efedllm.chain.deployment import Contracts, Deployment, Parameters, find_deployment
+from efedllm.chain.deployment import Contracts, Deployment, Disputes, Parameters, find_deployment
 from efedllm.chain.errors import DeploymentError
 
 ADDRESSES = [f"0x{digit * 40}" for digit in "12345"]
@@ -21,6 +21,7 @@ def make(chain_id: int = 31337) -> Deployment:
         token_decimals=18,
         contracts=Contracts(*ADDRESSES),
         parameters=Parameters(5, 10, 20, 2, 10, 0, 1, 1, 10_000, 4_000, 10**21, 32, 0),
+        disputes=Disputes(15, 30, 30, 180, 1_000, 1_000, 10**19, 10**18, 10**18),
     )
 
 
@@ -34,6 +35,7 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_large_amounts_are_text(tmp_path: Path) -> None:
     """Readers in other languages would round 10^21."""
     assert json.loads(make().to_json())["parameters"]["first_slash"] == "1000000000000000000000"
+    assert json.loads(make().to_json())["disputes"]["base_bond"] == "10000000000000000000"
 
 
 def test_domain_is_that_of_channels() -> None:
@@ -69,6 +71,8 @@ def remove(plain: dict[str, Any]) -> None:
         (change(["deploy_block"], -1), "deploy_block: expected a whole number"),
         (change(["token_symbol"], 1), "token_symbol: expected a string of at most 100"),
         (change(["parameters", "first_slash"], 5), "first_slash: expected an amount as a decimal string"),
+        (change(["disputes", "demand_fee"], 5), "demand_fee: expected an amount as a decimal string"),
+        (change(["disputes"], None), "disputes: expected an object"),
         (change(["parameters", "first_slash"], "-5"), "first_slash: expected an amount as a decimal string"),
     ],
 )

@@ -227,3 +227,22 @@ async def test_unconfirmed_transaction_lost_in_a_reorganisation_is_sent_again(
     anvil.mine(4)
     await sender.send(payment(10))
     assert await chain.rpc.balance(TO) == 13
+
+
+async def test_transactions_before_it_that_are_lost_meanwhile_are_sent_again_too(
+    chain: Chain, by_hand: AnvilProcess
+) -> None:
+    """A node that is killed loses its last blocks and its pool: what waits cannot be mined before what was in them."""
+    sender = await sender_of(chain, confirmations=4)
+    await sender.send(payment(3))
+    await sender.send(payment(4))
+    by_hand.rpc("evm_setAutomine", False)
+    sending = asyncio.create_task(sender.send(payment(10)))
+    await until(lambda: bool(offered(by_hand)))
+    by_hand.rpc("anvil_reorg", 2, [])
+    by_hand.rpc("anvil_dropAllTransactions")
+    by_hand.rpc("evm_setAutomine", True)
+    async with asyncio.timeout(60):
+        await sending
+    assert await chain.rpc.balance(TO) == 17
+    assert await chain.rpc.transaction_count(sender.address) == 3

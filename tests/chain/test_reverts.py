@@ -25,7 +25,7 @@ def test_advice_is_for_an_error_that_exists_and_uses_its_arguments(name: str) ->
 
 
 def test_explain_with_advice() -> None:
-    (signature,) = errors()["TooEarly"]
+    signature, *_ = errors()["TooEarly"]
     error = explain(signature.hash[:4] + encode(["uint256"], [1234]))
     assert str(error) == "too early: try again after unix time 1234 [TooEarly(until=1234)]"
     assert (error.name, error.arguments) == ("TooEarly", {"until": 1234})

@@ -49,7 +49,7 @@ def proxy(anvil: AnvilProcess) -> Iterator[RpcProxy]:
 
 @pytest.fixture
 async def rpc(proxy: RpcProxy) -> AsyncIterator[Rpc]:
-    async with Rpc(proxy.url, timeout_seconds=0.5) as connected:
+    async with Rpc(proxy.url) as connected:
         yield connected
 
 
@@ -84,10 +84,10 @@ async def test_everything_says_that_the_chain_is_down(proxy: RpcProxy, rpc: Rpc,
 
 
 @pytest.mark.parametrize("name", READS)
-async def test_everything_says_that_the_chain_is_slow(proxy: RpcProxy, rpc: Rpc, name: str) -> None:
+async def test_everything_says_that_the_chain_is_slow(proxy: RpcProxy, name: str) -> None:
     """In bounded time: no answer is waited for longer than the limit, nor asked for again."""
     proxy.hang()
-    async with asyncio.timeout(30):
+    async with Rpc(proxy.url, timeout_seconds=0.3) as rpc, asyncio.timeout(60):
         with pytest.raises(ChainSlow, match="no answer in time"):
             await READS[name](rpc)
     assert len(proxy.requests) == 1
@@ -171,6 +171,19 @@ async def test_transactions_are_not_sent_again_behind_the_senders_back(proxy: Rp
     with pytest.raises(ChainUnreachable):
         await rpc.send_raw(b"\x01")
     assert proxy.count("eth_sendRawTransaction") == 1
+
+
+async def test_questions_that_are_given_up_stop_no_later_ones(anvil: AnvilProcess) -> None:
+    """However early: a request that ends, or a limit on a wait, takes the question along."""
+    async with Rpc(anvil.url) as rpc:
+        for turns in range(400):
+            asking = asyncio.gather(*(rpc.block_number() for _ in range(4)))
+            for _ in range(turns % 20):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait([asking])
+        async with asyncio.timeout(60):
+            assert await rpc.block_number() > 0
 
 
 async def test_refusal_is_told_in_the_nodes_words(proxy: RpcProxy, rpc: Rpc) -> None:
@@ -297,8 +310,19 @@ async def test_chain_that_stays_down_after_sending(proxy: RpcProxy, through: Cha
         assert await through.rpc.balance(TO) == 1
 
 
+async def test_one_answer_of_three_is_old(proxy: RpcProxy, rpc: Rpc, anvil: AnvilProcess) -> None:
+    """In no fixed place, which somebody who always asks three questions would meet with the same one for ever."""
+    anvil.mine(5)
+    head = await rpc.block_number()
+    proxy.lag(3, every=3)
+    answers = [await rpc.block_number() for _ in range(30)]
+    threes = [tuple(answers[at : at + 3]) for at in range(0, 30, 3)]
+    assert all(sorted(three) == [head - 3, head, head] for three in threes)
+    assert len(set(threes)) == 3
+
+
 async def test_events_through_nodes_of_which_one_lags(proxy: RpcProxy, through: Chain, chain: Chain) -> None:
-    """Every third answer is three blocks old, and such a node leaves out the logs that it does not have yet."""
+    """One answer of three is three blocks old, and such a node leaves out the logs that it does not have yet."""
     accounts = [await new_account(chain) for _ in range(12)]
     for account in accounts:
         await chain.sender(account).send(chain.stakes.register(Role.WORKER, account.address[:-4] + "0000"))
@@ -320,11 +344,11 @@ async def test_history_that_takes_too_long_is_read_in_smaller_pages(proxy: RpcPr
     def slow(method: str, parameters: list[Any], forward: Forward) -> dict[str, Any]:
         wanted = parameters[0]
         if "fromBlock" in wanted and int(wanted["toBlock"], 16) - int(wanted["fromBlock"], 16) >= 100:
-            slept.wait(2)
+            slept.wait(60)
         return forward(method, parameters)
 
     slept = threading.Event()
-    async with Rpc(proxy.url, timeout_seconds=0.5) as rpc:
+    async with Rpc(proxy.url, timeout_seconds=1) as rpc:
         head = await rpc.block_number()
         proxy.add(slow, ["eth_getLogs"])
         reader = EventReader(rpc, {"StakeRegistry": TO}, 0, confirmations=0, near_blocks=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,11 @@ from chain_scripts.creation import creation_address
 from efedllm.chain.beacon import Beacon
 from efedllm.chain.chain import Chain
 from efedllm.chain.channels import Channels
-from efedllm.chain.deployment import Deployment
+from efedllm.chain.deployment import Deployment, Disputes
+from efedllm.chain.judges import check_step_verifier
 from efedllm.chain.local import AnvilProcess
 from efedllm.chain.stake_registry import StakeRegistry
+from efedllm.protocol.values import ZERO_ADDRESS
 from tests.support.chain import WORK
 from tests.support.cli import Person
 
@@ -58,6 +61,32 @@ async def test_what_the_file_says_is_in_the_contracts(chain: Chain) -> None:
     assert (await chain.token.symbol(), await chain.token.decimals()) == ("WORK", 18)
 
 
+async def test_the_game_is_what_the_file_says_and_slashes(chain: Chain) -> None:
+    contracts, numbers, disputes = chain.deployment.contracts, chain.deployment.parameters, chain.deployment.disputes
+    game = chain.game
+    assert game is not None and game.address == contracts.dispute_game
+    assert await chain.stakes.slasher() == game.address
+    assert await game._read("channels", block="latest") == contracts.channels
+    assert await game._read("beacon", block="latest") == contracts.beacon
+    assert await game._read("rewardPool", block="latest") == ZERO_ADDRESS
+    for name, value in {
+        "moveDeadline": disputes.move_deadline_seconds,
+        "demandGrace": disputes.demand_grace_seconds,
+        "forceGrace": disputes.force_grace_seconds,
+        "margin": disputes.margin_seconds,
+        "firstSlash": numbers.first_slash,
+        "firstSlashBps": disputes.first_slash_bps,
+        "challengerShareBps": numbers.challenger_share_bps,
+        "poolShareBps": disputes.pool_share_bps,
+        "minimumRateBps": numbers.minimum_rate_bps,
+        "baseBond": disputes.base_bond,
+        "forceFee": disputes.force_fee,
+        "demandFee": disputes.demand_fee,
+    }.items():
+        assert await game.number(name) == value, name
+    await check_step_verifier(chain, contracts.step_verifier)
+
+
 def test_local_deployment_goes_to_the_default_path(person: People, anvil: AnvilProcess, tmp_path: Path) -> None:
     someone = person("someone")
     result = someone.run("deploy", "--local", "--rpc", anvil.url, "--json").json
@@ -83,6 +112,28 @@ def test_network_deployment_is_paid_by_the_cold_key(person: People, anvil: Anvil
     assert own["work"] == str(10**9 * WORK)
 
 
+def test_network_deployment_has_time_for_the_longest_game(person: People, anvil: AnvilProcess, tmp_path: Path) -> None:
+    someone, path = person("someone").with_keys(), tmp_path / "network.json"
+    options = ["--reward-pool", someone.address, "--demand-fee", "0.25"]
+    someone.run("deploy", "--rpc", anvil.url, "--out", str(path), *options, "--json")
+    disputes = Deployment.read(path).disputes
+    assert (disputes.move_deadline_seconds, disputes.margin_seconds) == (4 * 3600, 48 * 3600)
+    assert (disputes.base_bond, disputes.demand_fee) == (10 * WORK, WORK // 4)
+
+
+async def test_deployment_without_disputes(person: People, anvil: AnvilProcess, tmp_path: Path) -> None:
+    path = tmp_path / "peaceful.json"
+    options = ["--rpc", anvil.url, "--out", str(path), "--no-disputes"]
+    assert (await asyncio.to_thread(person("someone").run, "deploy", "--local", *options)).code == 0
+    deployment = Deployment.read(path)
+    assert deployment.contracts.dispute_game == deployment.contracts.step_verifier == ZERO_ADDRESS
+    assert deployment.disputes == Disputes()
+    async with await Chain.connect(anvil.url, deployment) as chain:
+        assert chain.game is None
+        assert await chain.stakes.slasher() == await chain.channels._read("slasher", block="latest") == ZERO_ADDRESS
+        await check_step_verifier(chain, ZERO_ADDRESS)
+
+
 def test_deployment_with_an_existing_token(
     person: People, anvil: AnvilProcess, deployment: Deployment, tmp_path: Path
 ) -> None:
@@ -100,6 +151,10 @@ def test_deployment_with_an_existing_token(
         (["--withdrawal-delay", "1"], "ParameterOutOfRange(field=withdrawalDelay, value=1)"),
         (["--beacon-spacing", "3"], "ParameterOutOfRange(field=spacingBlocks, value=3)"),
         (["--unbonding", "10"], "ParameterOutOfRange(field=unbondingPeriod, value=10)"),
+        (["--unbonding", "700"], "ParameterOutOfRange(field=unbondingPeriod, value=700)"),
+        (["--margin", "179"], "ParameterOutOfRange(field=margin, value=179)"),
+        (["--pool-share-bps", "1001"], "ParameterOutOfRange(field=poolShareBps, value=1001)"),
+        (["--base-bond", "0"], "is zero"),
         (["--supply", "none"], "not a positive decimal number"),
         (["--first-slash", "0"], "is zero"),
         (["--token", "0x1"], "is not an address"),

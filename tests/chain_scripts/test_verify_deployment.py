@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from chain_scripts.compiled import compile_checkout
 from chain_scripts.creation import Creator
 from efedllm.chain.binding import Call
 from efedllm.chain.chain import Chain
+from efedllm.chain.compiled import compile_checkout
 from efedllm.chain.deployment import Deployment
 from efedllm.chain.local import AnvilProcess
 from efedllm.chain.transactions import UnlockedAccount
@@ -60,7 +60,7 @@ def creator(chain: Chain) -> Creator:
 async def create_pair(creator: Creator, deployment: Deployment, slasher: str, fee_bps: int) -> Mapping[str, str]:
     """StakeRegistry and Channels as `efedllm deploy` makes them, but for these two arguments."""
     contracts, numbers = deployment.contracts, deployment.parameters
-    channels = await creator.address_after_next()
+    channels = await creator.address_after(1)
     periods = (numbers.unbonding_seconds, numbers.hot_key_delay_seconds)
     stakes = await creator.create(
         "StakeRegistry", (contracts.token, contracts.model_registry, channels, slasher, *periods)

@@ -23,7 +23,8 @@ from efedllm.protocol.values import ZERO_ADDRESS
 DOMAIN = Domain(31337, "0x" + "c0" * 20)
 MODEL_ID = b"\x11" * 32
 TOKENIZER_JSON = (Path(__file__).parents[2] / "models/shakespeare/checkpoint/tokenizer.json").read_bytes()
-QUICK = Timeouts(connect=5, open=5, stall=5, receipt=0.5, credit=2, quiet=0.3, grace=0.2)
+TIMEOUTS = Timeouts(connect=30, open=30, stall=60, receipt=30, credit=30, quiet=0.5, grace=0.5)
+"""Short where somebody honest waits in vain too."""
 
 
 def spec_of(layers: int, vocab: int, context: int, stop_ids: Sequence[int] = ()) -> ModelSpec:
@@ -130,7 +131,7 @@ def client_on(
     network: MemoryNetwork,
     data_dir: Path,
     signer: LocalAccount | None = None,
-    timeouts: Timeouts = QUICK,
+    timeouts: Timeouts = TIMEOUTS,
     **options: Any,
 ) -> Client:
     """A client whose tokenizer is at hand."""

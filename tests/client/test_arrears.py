@@ -326,7 +326,7 @@ async def test_a_client_that_was_killed_goes_on_with_its_channel(
     built: Path, tmp_path: Path, ranges: list[tuple[int, int]]
 ) -> None:
     signer = Account.create()
-    async with WorkerGroup(built, ranges, tmp_path / "workers", voucher_seconds=0.5) as group:
+    async with WorkerGroup(built, ranges, tmp_path / "workers", voucher_seconds=10) as group:
         network = join(group, read_manifest(built))
         await killed_after_tokens(built, tmp_path, group, network, signer, 30)
         assert [worker.store.best_vouchers() for worker in group.workers] == [[] for _ in ranges]
@@ -351,7 +351,7 @@ async def test_a_client_that_was_killed_goes_on_with_its_channel(
 
 async def test_tending_pays_what_is_owed(built: Path, tmp_path: Path) -> None:
     signer = Account.create()
-    async with WorkerGroup(built, [(0, 3)], tmp_path / "workers", voucher_seconds=0.5) as group:
+    async with WorkerGroup(built, [(0, 3)], tmp_path / "workers", voucher_seconds=10) as group:
         network = join(group, read_manifest(built))
         await killed_after_tokens(built, tmp_path, group, network, signer, 30)
         (worker,) = group.workers
@@ -448,7 +448,7 @@ def lies_about_outputs(liar: str) -> Callable[..., Receipt]:
 
 async def test_a_worker_that_was_caught_is_not_paid_later(built: Path, tmp_path: Path) -> None:
     signer = Account.create()
-    async with WorkerGroup(built, [(0, 3)], tmp_path / "workers", voucher_seconds=0.5) as group:
+    async with WorkerGroup(built, [(0, 3)], tmp_path / "workers", voucher_seconds=10) as group:
         network = join(group, read_manifest(built))
         (worker,) = group.workers
         await killed_after_tokens(built, tmp_path, group, network, signer, 30)
@@ -462,7 +462,7 @@ async def test_a_worker_that_was_caught_is_not_paid_later(built: Path, tmp_path:
 
 async def test_another_path_is_taken_where_paying_is_not_enough(built: Path, tmp_path: Path) -> None:
     signer = Account.create()
-    async with WorkerGroup(built, [(0, 3), (0, 3)], tmp_path / "workers", voucher_seconds=0.5) as group:
+    async with WorkerGroup(built, [(0, 3), (0, 3)], tmp_path / "workers", voucher_seconds=10) as group:
         network = join(group, read_manifest(built))
         both = network.offered
         network.offered = [min(both, key=lambda offer: offer.worker.lower())]  # who is asked first
@@ -487,7 +487,7 @@ async def test_a_worker_that_keeps_its_record_to_itself_is_not_waited_for(
     monkeypatch.setattr("efedllm.client.arrears.PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr("efedllm.client.arrears.fetch_record", forever)
     signer = Account.create()
-    async with WorkerGroup(built, [(0, 3)], tmp_path / "workers", voucher_seconds=0.5) as group:
+    async with WorkerGroup(built, [(0, 3)], tmp_path / "workers", voucher_seconds=10) as group:
         network = join(group, read_manifest(built))
         await killed_after_tokens(built, tmp_path, group, network, signer, 30)
         async with client_on(network, tmp_path / "client", signer) as client:
@@ -501,7 +501,7 @@ async def test_a_record_that_the_worker_denies_is_not_asked_for_again(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     signer = Account.create()
-    async with WorkerGroup(built, [(0, 3)], tmp_path / "workers", voucher_seconds=0.5) as group:
+    async with WorkerGroup(built, [(0, 3)], tmp_path / "workers", voucher_seconds=10) as group:
         network = join(group, read_manifest(built))
         await killed_after_tokens(built, tmp_path, group, network, signer, 30)
         (worker,) = group.workers
@@ -516,7 +516,7 @@ async def test_a_real_worker_that_changes_its_record_gets_nothing(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     signer = Account.create()
-    async with WorkerGroup(built, [(0, 3)], tmp_path / "workers", voucher_seconds=0.5) as group:
+    async with WorkerGroup(built, [(0, 3)], tmp_path / "workers", voucher_seconds=10) as group:
         network = join(group, read_manifest(built))
         await killed_after_tokens(built, tmp_path, group, network, signer, 30)
         (worker,) = group.workers

@@ -17,7 +17,7 @@ from efedllm.client.network import ChannelState
 from efedllm.client.store import Store, store_path
 from efedllm.protocol.messages import Credited, End, Failure, Opened, Token
 from efedllm.protocol.objects import Receipt
-from tests.client.memory import DOMAIN, MODEL_ID, QUICK, MemoryNetwork, client_on, spec_of
+from tests.client.memory import DOMAIN, MODEL_ID, TIMEOUTS, MemoryNetwork, client_on, spec_of
 from tests.support.fake_worker import FakePath, FakeWorker, Lies, altered
 
 LAYERS = [0, 2, 3, 5]
@@ -232,7 +232,7 @@ async def test_other_tokens_shown_than_signed(tmp_path: Path, layers: list[int])
 
 async def test_tokens_that_nobody_signs_for(tmp_path: Path) -> None:
     """The last worker shows other tokens and then signs for neither."""
-    async with market(tmp_path) as m:
+    async with market(tmp_path, timeouts=replace(TIMEOUTS, receipt=1)) as m:
         m.workers[2].lies = Lies(
             token=lambda t: [replace(t, token=t.token + 1) if t.position == 160 else t],
             receipt=lambda r: r if r.generated < 16 else None,
@@ -246,7 +246,7 @@ async def test_tokens_that_nobody_signs_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shard", [0, 1, 2])
 async def test_silence_about_receipts(tmp_path: Path, shard: int) -> None:
-    async with market(tmp_path) as m:
+    async with market(tmp_path, timeouts=replace(TIMEOUTS, receipt=1)) as m:
         m.workers[shard].lies = Lies(receipt=lambda r: r if r.generated < 16 else None)
         with pytest.raises(Violation, match="sent no receipt for 165 positions and 16 tokens") as caught:
             await read(m.generate())
@@ -258,7 +258,7 @@ async def test_silence_about_receipts(tmp_path: Path, shard: int) -> None:
 @pytest.mark.parametrize("shard", [0, 1])
 async def test_a_prompt_that_gets_stuck_is_paid_by_one_receipt(tmp_path: Path, shard: int) -> None:
     """A worker signs for all of a long prompt, and nobody behind it for any: it may have kept its rows to itself."""
-    async with market(tmp_path) as m:
+    async with market(tmp_path, timeouts=replace(TIMEOUTS, stall=3)) as m:
         m.workers[shard + 1].lies = Lies(receipt=lambda r: None)
         with pytest.raises(WorkerFailed, match="no token came"):
             await read(m.generate(prompt=[(5 * at) % 1000 for at in range(640)]))
@@ -268,7 +268,7 @@ async def test_a_prompt_that_gets_stuck_is_paid_by_one_receipt(tmp_path: Path, s
 
 async def test_receipts_ahead_of_the_tokens(tmp_path: Path) -> None:
     """The last worker withholds tokens that everybody signs for."""
-    async with market(tmp_path) as m:
+    async with market(tmp_path, timeouts=replace(TIMEOUTS, receipt=1)) as m:
         m.workers[2].lies = Lies(token=lambda t: [t] if t.position < 160 else [])
         with pytest.raises(Violation, match="signed for 16 tokens, 10 were shown"):
             await read(m.generate())
@@ -325,9 +325,9 @@ async def test_a_refusal_is_told_and_nothing_is_owed(tmp_path: Path) -> None:
 
 
 async def test_silence_at_the_door(tmp_path: Path) -> None:
-    async with market(tmp_path, timeouts=replace(QUICK, open=0.3)) as m:
+    async with market(tmp_path, timeouts=replace(TIMEOUTS, open=1)) as m:
         m.workers[1].lies = Lies(opened=lambda _: None)
-        with pytest.raises(WorkerFailed, match=r"did not accept the request within 0\.3 s"):
+        with pytest.raises(WorkerFailed, match=r"did not accept the request within 1 s"):
             await read(m.generate())
 
 
@@ -339,10 +339,10 @@ async def test_a_wrong_answer_at_the_door(tmp_path: Path) -> None:
 
 
 async def test_no_tokens(tmp_path: Path) -> None:
-    async with market(tmp_path, timeouts=replace(QUICK, stall=0.5)) as m:
+    async with market(tmp_path, timeouts=replace(TIMEOUTS, stall=1)) as m:
         m.workers[2].lies = Lies(token=lambda _: [], receipt=lambda r: None if r.generated else r)
         m.workers[0].lies = m.workers[1].lies = Lies(receipt=lambda r: None if r.generated else r)
-        with pytest.raises(WorkerFailed, match=r"no token came for 0\.5 s"):
+        with pytest.raises(WorkerFailed, match=r"no token came for 1 s"):
             await read(m.generate())
         m.losses()
 

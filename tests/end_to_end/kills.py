@@ -1,6 +1,7 @@
 """A network of real processes whose parts are killed at random moments, and what has to be true afterwards."""
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -29,7 +30,9 @@ KINDS = (*RANGES, "client", "verifier", "chain")
 PHASES = ("asking", "streaming", "answered", "any", "starting")
 CONFIRMATIONS = 3
 """More blocks than a chain that is saved once a second loses when it is killed."""
-LIVE_SECONDS = 120.0
+FIXED_PORTS = 10_000, 32_768
+LIVE_SECONDS = 300.0
+"""For whatever is waited for; far more than it takes on a machine that is busy with other things too."""
 DEFECTS = ("Traceback", "a defect of this program")
 
 
@@ -86,6 +89,7 @@ class Campaign:
         else:
             program.wait_for("watching" if name == "verifier" else "serving", LIVE_SECONDS)
         if name == "chain":
+            until(lambda: self.block() > 0, "the chain to answer", program)
             first = self.block()
             self.counts["most blocks lost at once"] = max(self.counts["most blocks lost at once"], self.height - first)
             self.height = 0
@@ -126,6 +130,8 @@ class Campaign:
     def kill(self, name: str) -> None:
         program = self.running[name]
         self.judge_events()
+        if name == "chain" and any(event["event"] == "serving" for event in program.events):
+            until(lambda: self.block() - self.saved() < CONFIRMATIONS, "the chain to be saved", program)
         before = self.block() if name == "chain" else 0
         assert program.process.poll() is None, f"{name} ended by itself:\n{program.log.read_text()}"
         program.process.kill()
@@ -191,24 +197,37 @@ class Campaign:
         assert not any(word in text for word in DEFECTS), f"{program.name}:\n{text[-4000:]}"
 
     def reconcile(self) -> None:
-        """Between two requests, the client's books and the workers' are the same."""
+        """After a request that succeeded and before the next one, the client's books and the workers' are the same."""
+        try:
+            while not self.stands_answered():
+                self.pause.unlink()
+                self.await_answer()  # what the failed request left is put right with the next one
+            until(self.books_agree, "books that agree", self.running["client"])
+        except ProcessError as error:
+            raise AssertionError(f"totals of the client and the worker: {self.stores.totals()}") from error
+        finally:
+            self.pause.unlink(missing_ok=True)
+
+    def stands_answered(self) -> bool:
+        """Stops the client before its next request. Whether the one before succeeded."""
         client = self.running["client"]
         seen = len(client.events)
         self.pause.touch()
-        try:
-            until(lambda: any(one["event"] == "paused" for one in client.events[seen:]), "a pause", client)
-            with suppress(ProcessError):
-                until(lambda: all(own == held for own, held in self.stores.totals().values()), "books", None, 5)
-            for worker, (own, held) in self.stores.totals().items():
-                assert own == held > 0, f"the client's book for {worker} ends at {own}, its own at {held}"
-        finally:
-            self.pause.unlink()
+        until(lambda: any(one["event"] == "paused" for one in client.events[seen:]), "a pause", client)
+        return [one["event"] for one in client.events if one["event"] in ("answered", "failed")][-1] == "answered"
+
+    def books_agree(self) -> bool:
+        return all(own == held > 0 for own, held in self.stores.totals().values())
 
     def block(self) -> int:
         try:
             return int(rpc(self.network.rpc, "eth_blockNumber", timeout_seconds=5), 16)
         except (ChainUnreachable, LocalChainError):
             return 0
+
+    def saved(self) -> int:
+        """The last block in the file that the chain goes on from."""
+        return int(json.loads(self.state.read_bytes())["best_block_number"])
 
     async def settle(self, chain: Chain) -> None:
         """Ends everything but the chain and the workers' data; what the vouchers say is what the chain paid."""
@@ -224,9 +243,8 @@ class Campaign:
         # Workers claim by themselves.
         async with asyncio.timeout(LIVE_SECONDS):
             for worker, (_, best) in self.stores.totals().items():
-                while (await chain.channels.channel_of(payer, worker, session_key)).claimed < best:  # noqa: ASYNC110
+                while await self.claimed(chain, payer, worker, session_key) < best:  # noqa: ASYNC110
                     await asyncio.sleep(1)
-        await asyncio.sleep(CONFIRMATIONS + 1)
         block = await chain.confirmed_block()  # all as of one moment: workers release what they claimed meanwhile
         claimed = held = 0
         for worker, (own, best) in self.stores.totals().items():
@@ -249,6 +267,10 @@ class Campaign:
             processes.stop(self.running[name])
             self.judge_log(self.running[name])
 
+    async def claimed(self, chain: Chain, payer: str, worker: str, session_key: str) -> int:
+        """Confirmed, in base units."""
+        return (await chain.channels.channel_of(payer, worker, session_key, await chain.confirmed_block())).claimed
+
     def figures(self) -> str:
         return "\n".join(f"{count:6}  {what}" for what, count in sorted(self.counts.items()))
 
@@ -266,7 +288,9 @@ def until(holds: Callable[[], bool], what: str, program: Program | None = None, 
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Not one that the system gives to whoever asks for any: a program that was killed needs its port again."""
+    while True:
+        port = random.SystemRandom().randrange(*FIXED_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -12,7 +12,7 @@ import pytest
 from chain_scripts.local_network import PASSWORD, set_up
 from chain_scripts.processes import Processes
 from efedllm.chain.chain import Chain
-from tests.end_to_end.kills import CONFIRMATIONS, KINDS, PHASES, RANGES, Campaign
+from tests.end_to_end.kills import CONFIRMATIONS, KINDS, PHASES, RANGES, Campaign, free_port
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "shakespeare" / "built"
 SHORT = (
@@ -33,15 +33,16 @@ async def run(tmp_path: Path, seed: int, kills: Sequence[tuple[str, str]]) -> No
     }
     with Processes(tmp_path, environment) as processes:
         state = tmp_path / "chain.json"
+        chain = ["--state", str(state), "--port", str(free_port())]
         confirmations = ["--confirmations", str(CONFIRMATIONS)]
-        network = set_up(processes, tmp_path, MODEL, list(RANGES), ["--state", str(state)], confirmations)
+        network = set_up(processes, tmp_path, MODEL, list(RANGES), chain, confirmations)
         campaign = Campaign(network, state, tmp_path / "pause", random.Random(seed))
         try:
             campaign.open()
             for kind, phase in kills:
                 campaign.round(kind, phase)
-            async with await Chain.connect(network.rpc, network.deployment) as chain:
-                await campaign.settle(chain)
+            async with await Chain.connect(network.rpc, network.deployment) as connected:
+                await campaign.settle(connected)
         finally:
             print(f"\nseed {seed}\n{campaign.figures()}")
 

@@ -8,7 +8,6 @@ and `paused` while PAUSE_FILE is there. Anything but an error that is meant for 
 import asyncio
 import json
 import sys
-import time
 from itertools import count
 from pathlib import Path
 
@@ -34,7 +33,7 @@ async def ask_on(rpc: str, deployment: Deployment, data_dir: Path, pause: Path) 
         try:
             async with Client(rpc, deployment, data_dir, spending=Spending(deposit=DEPOSIT)) as client:
                 for _ in range(PER_CLIENT):
-                    _wait(pause)
+                    await _wait(pause)
                     await _ask(client, next(numbers) % len(QUESTIONS))
         except EfedllmError as error:
             tell("failed", message=str(error))
@@ -50,12 +49,12 @@ async def _ask(client: Client, number: int) -> None:
     tell("answered", question=number, tokens=generation.tokens, cost=generation.cost)
 
 
-def _wait(pause: Path) -> None:
-    """Nothing else goes on in this program between two requests but upkeep, which may wait too."""
-    if pause.exists():
+async def _wait(pause: Path) -> None:
+    """Upkeep goes on meanwhile: stopped in its midst, it would leave a voucher signed and not handed in."""
+    if pause.exists():  # noqa: ASYNC240 - a moment
         tell("paused")
-        while pause.exists():
-            time.sleep(PAUSE_SECONDS)
+        while pause.exists():  # noqa: ASYNC110, ASYNC240 - another process removes it
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 if __name__ == "__main__":

@@ -5,19 +5,22 @@
         proxy.lag(3)         # every answer comes from a node that is three blocks behind
 
 Faults stay until `restore()`, unless a number of `times` is given. Several can be active; the newest is asked first.
+What happens `every` so many requests happens to one of each so many, in places drawn alike in every run: with a fixed
+period, somebody who asks again and again would meet it in the same place for ever.
 Usable from tests with and without an event loop, and from child processes through `url`.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import socket
 import struct
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -59,13 +62,18 @@ class Fault:
     times: int | None
     every: int = 1
     seen: int = 0
+    _place: int = 0
+    _choose: random.Random = field(default_factory=lambda: random.Random(0))
 
     def applies(self, method: str) -> bool:
         """Counts a request that it could answer; called once for each."""
         if (self.methods and method not in self.methods) or self.times == 0:
             return False
+        if self.seen % self.every == 0:
+            self._place = self._choose.randrange(self.every)
+        is_hit = self.seen % self.every == self._place
         self.seen += 1
-        if self.seen % self.every:
+        if not is_hit:
             return False
         if self.times is not None:
             self.times -= 1
@@ -187,7 +195,7 @@ class RpcProxy:
         self.add(answer, ("eth_chainId", "net_version"), None)
 
     def lag(self, blocks: int, every: int = 1) -> None:
-        """Every `every`-th request is answered by a node that is `blocks` behind the others.
+        """One of `every` requests is answered by a node that is `blocks` behind the others.
 
         As real nodes do, it clips the range of `eth_getLogs` without a word.
         """

@@ -1,5 +1,5 @@
 """The tiny built model, shared with the model's own tests."""
 
-from tests.model.conftest import built, checkpoint
+from tests.model.conftest import backend, built, checkpoint
 
-__all__ = ["built", "checkpoint"]
+__all__ = ["backend", "built", "checkpoint"]

@@ -126,7 +126,7 @@ async def test_a_chain_that_hangs_is_as_good_as_none(
 ) -> None:
     with RpcProxy(anvil.url) as proxy:
         async with await Chain.connect(proxy.url, deployment) as chain:
-            network = ContractNetwork(chain, market.cold.address, blind_seconds=600.0, chain_seconds=0.2)
+            network = ContractNetwork(chain, market.cold.address, blind_seconds=600.0, chain_seconds=1)
             key = await network.hot_key(market.cold.address)
             monkeypatch.setattr("worker.contracts.KEEP_SECONDS", 0.0)
             proxy.hang()

@@ -92,7 +92,7 @@ async def test_a_cut_chain_is_served_through_and_claimed_afterwards(
             group = WorkerGroup(
                 built, [(0, 3)], tmp_path / "group", [(market.cold.address, market.hot)],
                 channel_seconds=0.05, domain=deployment.domain,
-                network=ContractNetwork(through, market.cold.address, 600.0, chain_seconds=0.5),
+                network=ContractNetwork(through, market.cold.address, 600.0, chain_seconds=5),
             )  # fmt: skip
             async with group:
                 market.store = group.workers[0].store

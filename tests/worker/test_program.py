@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -77,6 +78,18 @@ def test_unreachable_chain_and_missing_deployment(person: Person, built: Path, a
     assert (result.code, "cannot reach the chain" in result.err) == (1, True)
     result = person.run("worker", "--model", str(built), "--rpc", anvil.url, "--deployment", "/nowhere.json")
     assert (result.code, "cannot read the deployment file" in result.err) == (1, True)
+
+
+def test_where_it_cannot_listen(person: Person, built: Path) -> None:
+    assert person.on_chain("model", "register", str(built)).code == 0
+    assert person.on_chain("stake", "10").code == 0
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        told = start(person, built, "--port", port).err
+    assert f"cannot listen on port {port} of 127.0.0.1: " in told
+    assert "in use" in told
+    assert "port must be 0-65535" in start(person, built, "--port", "70000").err
+    assert "pass another --host" in start(person, built, "--host", "192.0.2.1").err
 
 
 def test_serves_registers_itself_and_ends_on_sigterm(person: Person, built: Path, deployment: Deployment) -> None:

@@ -124,8 +124,12 @@ def test_a_store_of_the_first_version_goes_on(tmp_path: Path) -> None:
         pay(store, payer, book, receipt)
     store.close()
     with sqlite3.connect(path) as database:
-        database.execute("DROP INDEX requests_failed")
-        database.execute("DROP TABLE best_vouchers")
+        for index in ("requests_failed", "requests_by_expiry", "requests_going", "vouchers_by_request"):
+            database.execute(f"DROP INDEX {index}")
+        for table in ("best_vouchers", "cursors", "games", "faults", "untold"):
+            database.execute(f"DROP TABLE {table}")
+        for column in ("expiry", "settled_at", "rows_state"):
+            database.execute(f"ALTER TABLE requests DROP COLUMN {column}")
         database.execute("ALTER TABLE requests DROP COLUMN row_bytes")
         database.execute("ALTER TABLE vouchers DROP COLUMN kept_at")
         database.execute("PRAGMA user_version = 1")
