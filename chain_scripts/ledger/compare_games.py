@@ -16,12 +16,16 @@ _FIELDS = (
     "height", "in_row", "path", "chunk",
 )  # fmt: skip
 _WHEN_KNOWN = ("body_root", "node")
+_NO_FAULT, _NO_PART = Fault(0, 0, 0, 0), (0, 0, False)
 
 
 @dataclass(frozen=True)
 class GameSnapshot:
-    """State of the game. `games`: None where another one took the place; `records`: open games and faults of a worker;
-    `parts`: holders, frozen, refunded; `forced`: unix seconds by receipt digest; `owed`: base units by account."""
+    """State of the game; of what is missing here it has nothing.
+
+    `games`: None where another one took the place; `records`: open games and faults of a worker; `parts`: holders,
+    frozen, refunded; `forced`: unix seconds by receipt digest; `owed`: base units by account.
+    """
 
     games: Mapping[int, Game | None]
     records: Mapping[str, tuple[int, int]]
@@ -60,7 +64,7 @@ def compare_games(ledger: Ledger, snapshot: GameSnapshot, rules: Rules) -> Itera
 def _games(ledger: Ledger, snapshot: GameSnapshot) -> Iterator[Difference]:
     games = ledger.games
     for game_id, state in games.games.items():
-        found, where = snapshot.games[game_id], game_name(game_id)
+        found, where = snapshot.games.get(game_id), game_name(game_id)
         if found is None or games.is_replaced(game_id):
             if (found is None) != games.is_replaced(game_id):
                 yield Difference(where, "replaced by another", games.is_replaced(game_id), found is None)
@@ -94,22 +98,22 @@ def _faults(ledger: Ledger, snapshot: GameSnapshot, rules: Rules) -> Iterator[Di
             "pot": ledger.balances.get(pot_account(key), 0),
         }
         for name, value in expected.items():
-            if value != getattr(snapshot.faults[key], name):
-                yield Difference(str(key), name, value, getattr(snapshot.faults[key], name))
+            if value != (found := getattr(snapshot.faults.get(key, _NO_FAULT), name)):
+                yield Difference(str(key), name, value, found)
     for share, count in ledger.games.shares.items():
-        if count != snapshot.shares[share]:
-            yield Difference(str(share), "shares", count, snapshot.shares[share])
+        if count != (found := snapshot.shares.get(share, 0)):
+            yield Difference(str(share), "shares", count, found)
 
 
 def _others(ledger: Ledger, snapshot: GameSnapshot) -> Iterator[Difference]:
     for part, state in ledger.games.parts.items():
-        expected = state.holders, state.frozen, state.refunded
-        for name, wanted, given in zip(("holders", "frozen", "refunded"), expected, snapshot.parts[part], strict=True):
+        expected, found = (state.holders, state.frozen, state.refunded), snapshot.parts.get(part, _NO_PART)
+        for name, wanted, given in zip(("holders", "frozen", "refunded"), expected, found, strict=True):
             if wanted != given:
                 yield Difference(str(part), name, wanted, given)
     for digest, until in ledger.games.forced.items():
-        if until != snapshot.forced[digest]:
-            yield Difference(f"receipt 0x{digest.hex()}", "force-drawn until", until, snapshot.forced[digest])
+        if until != (found_until := snapshot.forced.get(digest, 0)):
+            yield Difference(f"receipt 0x{digest.hex()}", "force-drawn until", until, found_until)
     for owner, amount in snapshot.owed.items():
         account = Account("owed", owner)
         if amount != ledger.balances.get(account, 0):
