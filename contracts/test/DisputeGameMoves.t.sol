@@ -387,9 +387,7 @@ contract DisputeGameMovesTest is Board {
         SignedObjects.Request memory request,
         SignedObjects.Receipt memory receipt
     ) private returns (Shown memory) {
-        IDisputeGame.Paper[] memory papers = new IDisputeGame.Paper[](1);
-        papers[0] = paperOf(request, receipt);
-        return claimed(papers)[0];
+        return claimPaper(paperOf(request, receipt));
     }
 
     /// @dev A first shard that took in another token at a position.

@@ -17,6 +17,8 @@ from efedllm.chain.stake_registry import Participant, Role
 from efedllm.protocol.claims import Entry, channel_id, commitment
 from efedllm.protocol.values import ZERO_ADDRESS
 
+from .ledger_game_events import Court
+
 
 def address(name: str) -> str:
     from eth_utils.address import to_checksum_address
@@ -24,10 +26,11 @@ def address(name: str) -> str:
     return to_checksum_address(sha256(name.encode()).digest()[:20])
 
 
-CHANNELS, STAKES = address("Channels"), address("StakeRegistry")
-RULES = Rules(CHANNELS, STAKES, 500, hot_key_delay=100)
-ALICE, BOB, KEY = address("alice"), address("bob"), address("session key")
+CHANNELS, STAKES, GAME = address("Channels"), address("StakeRegistry"), address("DisputeGame")
+ALICE, BOB, KEY, POOL = address("alice"), address("bob"), address("session key"), address("pool")
 WORKER, OTHER, VERIFIER = address("worker"), address("other worker"), address("verifier")
+COURT = Court(GAME, STAKES, CHANNELS, POOL, WORKER, OTHER, VERIFIER, BOB, ALICE)
+RULES = Rules(CHANNELS, STAKES, 500, hot_key_delay=100, game=COURT.rules)
 
 
 @dataclass
@@ -74,13 +77,10 @@ def honest_history() -> History:
     h.claim(WORKER, 0, (ALICE, 0, 120), (BOB, 0, 60))
     h.claim(WORKER, 1, (ALICE, 120, 220))
     h.claim(OTHER, 0, (ALICE, 0, 50))
-    h.then((e.Frozen, (WORKER, 1, 60)))
-    h.then((e.Unfrozen, (WORKER, 1, 15)))
+    COURT.before(h)
     h.then((e.Released, (WORKER, 0, 180, 9)))
     h.then((e.EarningsWithdrawn, (WORKER, WORKER, 171)), (e.Transfer, (CHANNELS, WORKER, 171)))
     h.then((e.FeesWithdrawn, (VERIFIER, 9)), (e.Transfer, (CHANNELS, VERIFIER, 9)))
-    h.then((e.Forfeited, (WORKER, 1, 40, ALICE)), (e.Transfer, (CHANNELS, ALICE, 40)))
-    h.then((e.Forfeited, (WORKER, 1, 10, BOB)))  # the token refused
     h.then((e.CloseRequested, (ALICE, OTHER, KEY, 0, 5000)))
     h.then((e.ChannelClosed, (ALICE, OTHER, KEY, 0, 0)))
     h.fund(ALICE, OTHER, 1, 70, 70)
@@ -92,8 +92,9 @@ def honest_history() -> History:
     h.then((e.UnbondRequested, (VERIFIER, 300, 300, 7100)))
     h.then((e.StakeWithdrawn, (VERIFIER, VERIFIER, 300)), (e.Transfer, (STAKES, VERIFIER, 300)))
     h.then((e.UnbondRequested, (WORKER, 200, 200, 7200)))
-    h.then((e.Slashed, (WORKER, 1400, 1400, ALICE)), (e.Transfer, (STAKES, ALICE, 1400)))
-    h.then((e.Jailed, (WORKER,)))
+    COURT.demands(h)
+    COURT.fault(h)
+    COURT.refunds(h)
     h.then((e.HotKeyRotation, (OTHER, address("another hot key"), 8000)))
     return h
 
@@ -133,6 +134,7 @@ def honest_snapshot(history: History) -> Snapshot:
         fees=1,
         # deposits 720 - 171 - 9 - 40 paid out; stake 3500 - 300 - 1400
         balances={CHANNELS: 500, STAKES: 1800},
+        game=COURT.snapshot(),
     )
 
 

@@ -11,18 +11,23 @@ import pytest
 
 from chain_scripts.ledger.compare import Snapshot, compare, surplus
 from chain_scripts.ledger.fold import Rules, fold
+from chain_scripts.ledger.games import BURNED
 from chain_scripts.ledger.report import write_csv
-from chain_scripts.ledger.state import ChannelKey, ClaimKey
+from chain_scripts.ledger.state import GAME_KINDS, ChannelKey, ClaimKey
 from efedllm.chain import events as e
+from efedllm.chain import game_events as g
 from efedllm.chain.events import Event
 from efedllm.chain.stake_registry import Role
+from efedllm.protocol.game import Phase
 
 from .ledger_events import (
     ALICE,
     BOB,
     CHANNELS,
+    GAME,
     KEY,
     OTHER,
+    POOL,
     RULES,
     STAKES,
     VERIFIER,
@@ -32,6 +37,7 @@ from .ledger_events import (
     honest_snapshot,
     without,
 )
+from .ledger_game_events import MOST, Made, word
 
 
 def found(events: list[Event], snapshot: Snapshot, rules: Rules = RULES) -> list[str]:
@@ -152,6 +158,129 @@ def test_fold_names_an_event_that_breaks_a_rule(kind: type[Event], changes: dict
     events[at] = replace(events[at], **changes)
     lines = found(events, honest_snapshot(history))
     assert any(named in line for line in lines), lines
+
+
+GAME_RULES = [
+    (g.Opened, {"bond": 11}, "bond is 11, should be 10"),
+    (g.Opened, {"game_id": 1}, "id is game 0x00"),
+    (g.Opened, {"game_id": 1}, "Ended in block"),
+    (g.Opened, {"frozen": 44}, "frozen more than the game says is 1, should be 0"),
+    (g.Opened, {"request_id": word("another")}, "shares"),
+    (g.TracePosted, {"body_root": bytes(32)}, "node is 0x"),
+    (g.SideChosen, {"phase": Phase.LEAF}, "phase is LEAF, should be REVEAL"),
+    (g.Picked, {"phase": Phase.REVEAL}, "phase is REVEAL, should be LEAF"),
+    (g.Picked, {"path": 6}, "path is 5, should be 6"),
+    (g.Ended, {"to_worker": 9}, "to_worker is 9, should be 10"),
+    (g.Ended, {"burned": 9}, "burned is 9, should be 10"),
+    (g.Ended, {"unfrozen": 0}, "unfrozen is 0, should be 15"),
+    (g.Ended, {"outcome": Phase.CHALLENGER_WON}, "in a phase to be ended as CHALLENGER_WON is False, should be True"),
+    (g.Ended, {"worker": OTHER}, f"worker is {OTHER}, should be {WORKER}"),
+    (g.Ended, {"challenger": ALICE}, f"challenger is {ALICE}, should be {BOB}"),
+    (g.ForceDrawn, {"fee": 2}, "fee is 2, should be 3"),
+    (g.ForceDrawn, {"open_until": 8501}, "force-drawn until is 8500, should be 8501"),
+    (g.Demanded, {"fee": 6}, "fee is 6, should be 5"),
+    (g.Answered, {"fee": 4}, "fee is 4, should be 5"),
+    (g.Answered, {"bond": 9}, "bond is 9, should be 10"),
+    (g.Proven, {"number": 2}, "number is 2, should be 1"),
+    (g.Proven, {"number": 2}, f"requested is 1400, should be {MOST}"),
+    (g.Proven, {"collectable_at": 9000}, "proven_at is 9000, should be 8900"),
+    (e.Slashed, {"requested": 1401}, "requested is 1401, should be 1400"),
+    (e.Slashed, {"to": ALICE}, f"to is {ALICE}, should be {GAME}"),
+    (g.Divided, {"amount": 1399}, "amount is 1399, should be 1400"),
+    (g.Divided, {"pot": 561}, "pot is 561, should be 560"),
+    (g.Divided, {"pool": 139}, "pool is 139, should be 140"),
+    (g.Divided, {"burned": 701}, "burned is 701, should be 700"),
+    (g.Won, {"game_id": 1}, "is False, should be True"),
+    (g.Won, {"challenger": ALICE}, f"shares of {ALICE} in the fault of {WORKER}"),
+    (g.Collected, {"amount": 281}, "amount is 281, should be 280"),
+    (g.Collected, {"challenger": ALICE}, "shares is 0, should be some"),
+    (g.Refunded, {"amount": 41}, f"forfeited to {ALICE} more than the game refunded is -1, should be 0"),
+    (g.Refunded, {"unfrozen": 1}, "unfrozen is 1, should be 0"),
+    (g.Refunded, {"request_id": word("another")}, "request proven wrong is False, should be True"),
+    (g.Owed, {"amount": 4}, "amount is 4, should be what was to be sent"),
+    (g.OwedPaid, {"amount": 139}, "amount is 139, should be 140"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "changes", "named"), GAME_RULES)
+def test_fold_names_an_event_of_the_game_that_breaks_a_rule(
+    kind: type[Event], changes: dict[str, Any], named: str
+) -> None:
+    test_fold_names_an_event_that_breaks_a_rule(kind, changes, named)
+
+
+def second_fault(slashed: int, arrives: bool) -> History:
+    """What follows a statement of the same worker, whose stake is 100 by then."""
+    history, fault = honest_history(), (WORKER, word("another"))
+    pot, pool = (40, 10) if arrives else (0, 0)
+    moved: list[Made] = [(e.Transfer, (STAKES, GAME, slashed))] if arrives else []
+    paid: list[Made] = [(e.Transfer, (GAME, POOL, 10)), (e.Transfer, (GAME, BURNED, 50))] if arrives else []
+    history.then(
+        (g.Proven, (*fault, 2, 9500)),
+        (e.Slashed, (WORKER, MOST, slashed, GAME)),
+        *moved,
+        (g.Divided, (*fault, slashed if arrives else 0, pot, pool, slashed - pot - pool if arrives else 0)),
+        *paid,
+        (g.Won, (*fault, ALICE, 0)),
+    )
+    return history
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_fold_knows_a_second_fault_that_takes_all(arrives: bool) -> None:
+    """Also where the token refuses to send the slash: then nothing is divided."""
+    ledger = fold(second_fault(100, arrives).events, RULES)
+    assert ledger.differences == []
+    assert ledger.sum("unbonding", "stake") == 1800 - 100
+    assert ledger.sum("pot") == 280 + (40 if arrives else 0)
+    assert ledger.tokens[STAKES] == 1800 - (100 if arrives else 0)
+    assert surplus(ledger, GAME, GAME_KINDS) == 0
+
+
+def test_fold_names_a_slash_without_a_fault() -> None:
+    history = honest_history()
+    history.then((e.Slashed, (OTHER, 5, 5, GAME)), (e.Transfer, (STAKES, GAME, 5)))
+    lines = [str(one) for one in fold(history.events, RULES).differences]
+    assert any("a fault that was proven just now is False, should be True" in line for line in lines)
+
+
+def test_fold_names_what_is_frozen_or_forfeited_without_the_game() -> None:
+    history = honest_history()
+    history.then((e.Frozen, (WORKER, 1, 2)))
+    history.then((e.Forfeited, (WORKER, 1, 1, BOB)))
+    lines = [str(one) for one in fold(history.events, RULES).differences]
+    assert any("frozen more than the game says is 2, should be 0" in line for line in lines)
+    assert any(f"forfeited to {BOB} more than the game refunded is 1, should be 0" in line for line in lines)
+
+
+def test_fold_names_a_payment_that_the_game_did_not_make() -> None:
+    history = honest_history()
+    events = without(history, lambda event: isinstance(event, e.Transfer) and event.target == BURNED)
+    lines = [str(one) for one in fold(events, RULES).differences]
+    assert any(f"payments of 10 from the game to {BURNED} neither sent nor owed is 1" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"balance": 317}, f"DisputeGame {GAME}: token balance is 317, should be 318"),
+        ({"records": {WORKER: (1, 1)}}, f"worker {WORKER}: open games is 1, should be 0"),
+        ({"records": {WORKER: (0, 2)}}, f"worker {WORKER}: faults is 2, should be 1"),
+        ({"forced": {word("forced"): 1, word("forced too"): 8600}}, "force-drawn until is 1, should be 8500"),
+        ({"owed": {OTHER: 4}}, f"owed of {OTHER}: amount is 4, should be 3"),
+    ],
+)
+def test_compare_names_a_wrong_value_of_the_game(change: dict[str, Any], named: str) -> None:
+    history = honest_history()
+    snapshot = honest_snapshot(history)
+    assert snapshot.game is not None
+    wrong = replace(snapshot, game=replace(snapshot.game, **change))
+    assert any(named in line for line in found(history.events, wrong))
+
+
+def test_a_deployment_without_a_game_adds_up() -> None:
+    ledger = fold([], Rules(CHANNELS, STAKES, 0))
+    assert (ledger.differences, ledger.games.games) == ([], {})
 
 
 def test_fold_names_a_double_claim() -> None:

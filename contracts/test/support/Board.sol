@@ -71,7 +71,8 @@ abstract contract Board is GameFixture {
         bytes32[] memory siblings = tree.siblings(below, index, levels);
         uint8 digit = uint8(index & ((1 << levels) - 1));
         bool inBody = now_.side == IDisputeGame.Side.Body;
-        bool rowNext = below == 0 && !now_.inRow && (inBody || (now_.side == IDisputeGame.Side.Input && !isFirst(shown)));
+        bool rowNext =
+            below == 0 && !now_.inRow && (inBody || (now_.side == IDisputeGame.Side.Input && !isFirst(shown)));
         vm.prank(now_.challenger);
         if (rowNext) game.pickRow(gameId, digit, tree[0][target], siblings, shown.paper);
         else game.pick(gameId, digit, tree[below][index], siblings);

@@ -57,6 +57,19 @@ abstract contract GameFixture is Fixture {
 
     function setUp() public virtual override {
         super.setUp();
+        setUpGame();
+    }
+
+    /// @notice A new deployment with another token, or with other parameters.
+    function setUpAgain(IERC20 token_) internal {
+        deploy(token_);
+        enter(worker, hot, STAKE);
+        endow(payer, 1_000_000e18);
+        endow(otherPayer, 1_000_000e18);
+        setUpGame();
+    }
+
+    function setUpGame() private {
         address[2] memory challengers = [challenger, friend];
         for (uint256 i; i < 2; ++i) {
             token.transfer(challengers[i], 1_000_000e18);
@@ -210,12 +223,16 @@ abstract contract GameFixture is Fixture {
         }
     }
 
+    function claimPaper(IDisputeGame.Paper memory paper) internal returns (Shown memory) {
+        IDisputeGame.Paper[] memory papers = new IDisputeGame.Paper[](1);
+        papers[0] = paper;
+        return claimed(papers)[0];
+    }
+
     /// @notice The usual receipt at `shard`, claimed alone.
     function claimOne(uint64 nonce, uint32 shard, uint32 generated) internal returns (Shown memory) {
         SignedObjects.Request memory request = requestOf(nonce, shard);
-        IDisputeGame.Paper[] memory papers = new IDisputeGame.Paper[](1);
-        papers[0] = paperOf(request, receiptOf(request, shard, generated));
-        return claimed(papers)[0];
+        return claimPaper(paperOf(request, receiptOf(request, shard, generated)));
     }
 
     function openAs(address who, Shown memory shown) internal returns (uint256 gameId) {
