@@ -132,7 +132,8 @@ async def test_follows_survives_a_kill_and_ends_in_order(market: Market, start: 
         assert (fault["worker"], fault["kind"], fault["position"]) == (cold(1).address, "token", len(PROMPT))
         process.send_signal(signal.SIGTERM)
         ended = await read_until(process, "ended")
-        assert (ended["checked"], len(ended["faults"])) == (3, 1)
+        assert ended["checked"] in (2, 3)  # of a claim, the fault may be looked at first
+        assert len(ended["faults"]) == 1
         _, err = await process.communicate()
         assert process.returncode == 0
         assert f"FAULT token: worker {cold(1).address} (layers 1:3)" in err.decode()
