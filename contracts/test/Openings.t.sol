@@ -46,12 +46,6 @@ contract OpeningsTest is Test {
         vm.assertEq(Openings.climb(hash, index, siblings), PlainOpenings.climb(hash, index, siblings));
     }
 
-    function testFuzz_load_copies(bytes calldata data) public pure {
-        bytes memory copy = new bytes(data.length);
-        Openings.load(data, _place(copy));
-        vm.assertEq(copy, data);
-    }
-
     function _draw(uint256 length, uint256 seed) private pure returns (bytes memory data) {
         data = new bytes(length);
         for (uint256 i; i < length; ++i)
