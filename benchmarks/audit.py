@@ -296,7 +296,7 @@ async def _steps(chain: Chain, size: Size) -> dict[str, float]:
     rules = await read_rules(chain, block)
     ledger = fold(events, rules)
     done("reading and folding events")
-    await read_snapshot(chain, ledger, block)
+    await read_snapshot(chain, ledger, block, rules)
     done("reading the contracts")
     hashes = list({state.origin.transaction_hash for state in ledger.claims.values()})
     inputs = dict(zip(hashes, await transaction_inputs(chain.rpc.url, hashes), strict=True))

@@ -80,7 +80,7 @@ async def run_audit(chain: Chain, reader: Reader | None = None) -> Audit:
     events = [event async for page in chain.events(*contracts).read(last=block) for event in page.events]
     rules = await read_rules(chain, block)
     ledger = fold(events, rules)
-    snapshot = await read_snapshot(chain, ledger, block)
+    snapshot = await read_snapshot(chain, ledger, block, rules)
     differences = compare(ledger, snapshot, rules)
     if (separator := await chain.channels.domain_separator()) != domain.separator():
         differences.append(Difference("Channels", "domain separator", domain.separator(), separator))

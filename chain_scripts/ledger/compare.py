@@ -8,9 +8,10 @@ from efedllm.chain.channels import Account as WorkerAccount
 from efedllm.chain.channels import Channel, Claim
 from efedllm.chain.stake_registry import Participant, Service
 
+from .compare_games import GameSnapshot, compare_games
 from .difference import Difference
 from .fold import RING_SLOTS, Rules
-from .state import FEES, Account, ChannelKey, ClaimKey, Ledger, channel_account
+from .state import CHANNELS_KINDS, FEES, STAKE_KINDS, Account, ChannelKey, ClaimKey, Ledger, channel_account
 
 BEACON_STEP = 256
 """Blocks between the candidates for the seed of a claim."""
@@ -35,6 +36,7 @@ class Snapshot:
     claim_seeds: Mapping[ClaimKey, bytes | None]
     fees: int
     balances: Mapping[str, int]
+    game: GameSnapshot | None = None
 
 
 def compare(ledger: Ledger, snapshot: Snapshot, rules: Rules) -> list[Difference]:
@@ -48,16 +50,13 @@ def compare(ledger: Ledger, snapshot: Snapshot, rules: Rules) -> list[Difference
         *_services(ledger, snapshot),
         *_seeds(ledger, snapshot, rules),
         *_tokens(ledger, snapshot, rules),
+        *(compare_games(ledger, snapshot.game, rules) if snapshot.game else ()),
     ]
 
 
 def surplus(ledger: Ledger, contract: str, kinds: tuple[str, ...]) -> int:
     """Tokens in a contract that nobody has a claim to: sent there without a deposit."""
     return ledger.tokens[contract] - ledger.sum(*kinds)
-
-
-CHANNELS_KINDS = ("channel", "pending", "earnings", "fees")
-STAKE_KINDS = ("stake", "unbonding")
 
 
 def _channels(ledger: Ledger, snapshot: Snapshot) -> Iterator[Difference]:

@@ -10,7 +10,8 @@ from efedllm.protocol.claims import Entry, channel_id, commitment, unpack_entrie
 from efedllm.protocol.errors import ProtocolError
 from efedllm.protocol.model_spec import model_id
 
-from .folding import Folding, Rules, place
+from .fold_games import GAME_HANDLERS
+from .folding import BPS, Folding, Rules, place
 from .state import (
     FEES,
     Account,
@@ -27,7 +28,6 @@ from .state import (
 
 __all__ = ["RING_SLOTS", "Rules", "fold"]
 
-BPS = 10_000
 RING_SLOTS = 64
 
 
@@ -45,6 +45,7 @@ def fold(events: Iterable[Event], rules: Rules) -> Ledger:
         if handler is not None:
             handler(folding, event)
     folding.check_transfers()
+    folding.check_game()
     return folding.ledger
 
 
@@ -168,6 +169,7 @@ def _frozen(f: Folding, event: on_chain.Frozen) -> None:
         f.want(f"{claim}, {place(event)}", "amount", f"at most {free}", event.amount)
     if state is not None:
         state.frozen += event.amount
+    f.hold(event, event.worker, event.claim_index, event.amount)
 
 
 def _unfrozen(f: Folding, event: on_chain.Unfrozen) -> None:
@@ -178,6 +180,7 @@ def _unfrozen(f: Folding, event: on_chain.Unfrozen) -> None:
         f.want(f"{claim}, {place(event)}", "amount", f"at most {frozen}", event.amount)
     if state is not None:
         state.frozen -= event.amount
+    f.hold(event, event.worker, event.claim_index, -event.amount)
 
 
 def _forfeited(f: Folding, event: on_chain.Forfeited) -> None:
@@ -192,6 +195,7 @@ def _forfeited(f: Folding, event: on_chain.Forfeited) -> None:
     target = Account("earnings", event.to)
     f.post(event, Account("pending", event.worker), target, event.amount, f"claim {event.claim_index}")
     f.expect_refund(event)
+    f.forfeit(event, event.worker, event.claim_index, event.to, event.amount)
 
 
 # stake
@@ -244,6 +248,7 @@ def _slashed(f: Folding, event: on_chain.Slashed) -> None:
     stake, unbonding = Account("stake", event.participant), Account("unbonding", event.participant)
     reachable = f.ledger.balances[stake] + f.ledger.balances[unbonding]
     f.want(f"{stake}, {place(event)}", "taken", min(event.requested, reachable), event.taken)
+    f.expect_slash(event, reachable)
     from_stake = min(event.taken, f.ledger.balances[stake])
     f.post(event, stake, wallet(event.to), from_stake)
     f.post(event, unbonding, wallet(event.to), event.taken - from_stake)
@@ -309,4 +314,5 @@ HANDLERS: dict[type[Event], Callable[[Folding, Any], None]] = {
     on_chain.ModelRegistered: _model_registered,
     on_chain.BeaconRecorded: _beacon_recorded,
     on_chain.Transfer: Folding.transfer,
+    **GAME_HANDLERS,
 }

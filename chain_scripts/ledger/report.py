@@ -10,10 +10,11 @@ from efedllm.chain.errors import ChainError
 from efedllm.options import table
 
 from .collect import Collected
-from .compare import CHANNELS_KINDS, STAKE_KINDS, Snapshot, surplus
+from .compare import Snapshot, surplus
 from .difference import Difference
 from .fold import Rules
-from .state import Ledger
+from .games import BURNED
+from .state import CHANNELS_KINDS, GAME_KINDS, STAKE_KINDS, Account, Ledger
 from .vouchers import VoucherCheck
 
 Show = Callable[[int], str]
@@ -35,20 +36,35 @@ class Audit:
     def exit_code(self) -> int:
         return 1 if self.differences else 0
 
-    def lines(self) -> list[tuple[str, int, int]]:
-        """Sums by the events, and the same as the contracts have them."""
+    def lines(self) -> list[tuple[str, str, int, int]]:
+        """Sums by the events, and the same as the contracts have them: name for programs, name for people, both."""
         ledger, snapshot, rules = self.ledger, self.snapshot, self.rules
         channels, accounts = snapshot.channels.values(), snapshot.accounts.values()
         participants = snapshot.participants.values()
+        channels_tokens = ledger.tokens[rules.channels], snapshot.balances[rules.channels]
+        stake_tokens = ledger.tokens[rules.stake_registry], snapshot.balances[rules.stake_registry]
+        deposits = sum(channel.deposit - channel.claimed for channel in channels)
         return [
-            ("in channels, not claimed", ledger.sum("channel"), sum(c.deposit - c.claimed for c in channels)),
-            ("pending claims", ledger.sum("pending"), sum(account.pending for account in accounts)),
-            ("earnings", ledger.sum("earnings"), sum(account.earnings for account in accounts)),
-            ("protocol fees", ledger.sum("fees"), snapshot.fees),
-            ("tokens of Channels", ledger.tokens[rules.channels], snapshot.balances[rules.channels]),
-            ("stake", ledger.sum("stake"), sum(one.stake for one in participants)),
-            ("unbonding stake", ledger.sum("unbonding"), sum(one.unbonding for one in participants)),
-            ("tokens of StakeRegistry", ledger.tokens[rules.stake_registry], snapshot.balances[rules.stake_registry]),
+            ("channels", "in channels, not claimed", ledger.sum("channel"), deposits),
+            ("pending", "pending claims", ledger.sum("pending"), sum(account.pending for account in accounts)),
+            ("earnings", "earnings", ledger.sum("earnings"), sum(account.earnings for account in accounts)),
+            ("fees", "protocol fees", ledger.sum("fees"), snapshot.fees),
+            ("channels_tokens", "tokens of Channels", *channels_tokens),
+            ("stake", "stake", ledger.sum("stake"), sum(one.stake for one in participants)),
+            ("unbonding", "unbonding stake", ledger.sum("unbonding"), sum(one.unbonding for one in participants)),
+            ("stake_tokens", "tokens of StakeRegistry", *stake_tokens),
+            *self._game_lines(),
+        ]
+
+    def _game_lines(self) -> list[tuple[str, str, int, int]]:
+        game, rules, ledger = self.snapshot.game, self.rules.game, self.ledger
+        if game is None or rules is None:
+            return []
+        return [
+            ("bonds", "bonds of open disputes", ledger.sum("bond", "demand fee"), game.held()),
+            ("pots", "pots of faults", ledger.sum("pot"), game.pots()),
+            ("owed", "owed by the game", ledger.sum("owed"), sum(game.owed.values())),
+            ("game_tokens", "tokens of DisputeGame", ledger.tokens[rules.address], game.balance),
         ]
 
     def moved(self) -> dict[str, int]:
@@ -65,17 +81,21 @@ class Audit:
             "staked": ledger.moved("Staked"),
             "stake_withdrawn": ledger.moved("StakeWithdrawn"),
             "slashed": ledger.moved("Slashed"),
+            "bonded": sum(game.bond for game in ledger.games.games.values()),
+            "collected": ledger.moved("Collected"),
+            "burned": ledger.received(Account("owed", BURNED)),
         }
 
     def to_json(self) -> dict[str, Any]:
         collected = self.collected
-        names = ("channels", "pending", "earnings", "fees", "channels_tokens", "stake", "unbonding", "stake_tokens")
         return {
             "ok": not self.differences,
             "block": self.snapshot.block,
             "events": self.ledger.events,
             "channels": len(self.ledger.channels),
             "claims": len(self.ledger.claims),
+            "games": len(self.ledger.games.games),
+            "faults": len(self.ledger.games.faults),
             "vouchers": {"checked": len(self.vouchers.paid), "unavailable_claims": len(self.vouchers.unavailable)},
             "receipts": {
                 "paid": collected.receipts,
@@ -87,7 +107,7 @@ class Audit:
             "unavailable": [{"what": name, "reason": reason} for name, reason in self._unavailable()],
             "balances": {
                 name: {"events": str(by_events), "contracts": str(by_contracts)}
-                for name, (_, by_events, by_contracts) in zip(names, self.lines(), strict=True)
+                for name, _, by_events, by_contracts in self.lines()
             },
             "moved": {name: str(amount) for name, amount in self.moved().items()},
             "differences": [difference.to_json() for difference in self.differences],
@@ -98,7 +118,7 @@ class Audit:
         # Numbers only, in one line below each other: the unit stands above.
         rows = [
             (name, *(show(amount).split()[0] for amount in pair), "=" if pair[0] == pair[1] else "DIFFERS")
-            for name, *pair in self.lines()
+            for _, name, *pair in self.lines()
         ]
         unit = show(0).partition(" ")[2]
         ledger, collected = self.ledger, self.collected
@@ -108,13 +128,14 @@ class Audit:
             table(("", "by events", "by contracts", ""), rows),
             "",
         ]
-        for name, contract, kinds in (
-            ("Channels", self.rules.channels, CHANNELS_KINDS),
-            ("StakeRegistry", self.rules.stake_registry, STAKE_KINDS),
-        ):
-            if extra := surplus(ledger, contract, kinds):
+        kinds = {"Channels": CHANNELS_KINDS, "StakeRegistry": STAKE_KINDS, "DisputeGame": GAME_KINDS}
+        for contract, name in self.rules.names.items():
+            if extra := surplus(ledger, contract, kinds[name]):
                 lines.append(f"{show(extra)} in {name} is owed to nobody")
-        lines.append(f"{ledger.events} events, {len(ledger.channels)} channels, {len(ledger.claims)} claims")
+        counts = f"{ledger.events} events, {len(ledger.channels)} channels, {len(ledger.claims)} claims"
+        if self.rules.game:
+            counts += f", {len(ledger.games.games)} games and demands, {len(ledger.games.faults)} faults"
+        lines.append(counts)
         unshown = _but(len(self.vouchers.unavailable), "claims without their vouchers")
         lines.append(f"{len(self.vouchers.paid)} vouchers checked{unshown}")
         checked = max(0, collected.receipts - collected.unavailable)

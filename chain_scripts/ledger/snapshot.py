@@ -8,6 +8,7 @@ from efedllm.chain.stake_registry import Participant, Role, Service
 
 from .compare import Snapshot
 from .fold import Rules
+from .snapshot_games import read_game_rules, read_game_snapshot
 from .state import ClaimKey, Ledger
 
 PAGE = 500
@@ -19,10 +20,11 @@ async def read_rules(chain: Chain, block: int) -> Rules:
     ((fee_bps,),) = await read_all(chain.channels, block, [("feeBps", ())])
     ((delay,),) = await read_all(chain.stakes, block, [("hotKeyDelay", ())])
     ((first,), (spacing,)) = await read_all(chain.beacon, block, [("delayBlocks", ()), ("spacingBlocks", ())])
-    return Rules(chain.channels.address, chain.stakes.address, fee_bps, delay, first, spacing)
+    game = await read_game_rules(chain.game, block) if chain.game else None
+    return Rules(chain.channels.address, chain.stakes.address, fee_bps, delay, first, spacing, game)
 
 
-async def read_snapshot(chain: Chain, ledger: Ledger, block: int) -> Snapshot:
+async def read_snapshot(chain: Chain, ledger: Ledger, block: int, rules: Rules) -> Snapshot:
     """Raises ChainError, also when the node has forgotten the state at `block`."""
     channels = list(ledger.channels)
     participants = await _participants(chain, block)
@@ -60,6 +62,9 @@ async def read_snapshot(chain: Chain, ledger: Ledger, block: int) -> Snapshot:
     recorded = list(ledger.seeds)
     seeds = await read_all(chain.beacon, block, [("seedAt", (at,)) for at in recorded])
     made = list(ledger.claims.items())
+    game = None
+    if chain.game is not None and rules.game is not None:
+        game = await read_game_snapshot(chain, chain.game, rules.game, ledger, participants, block)
     drawn = await read_all(chain.beacon, block, [("seedFor", (state.origin.block_number,)) for _, state in made])
     return Snapshot(
         block=block,
@@ -74,6 +79,7 @@ async def read_snapshot(chain: Chain, ledger: Ledger, block: int) -> Snapshot:
         claim_seeds={key: bytes(seed) if ready else None for (key, _), (ready, seed) in zip(made, drawn, strict=True)},
         fees=fees,
         balances={address: balance for address, (balance,) in zip(contracts, balances, strict=True)},
+        game=game,
     )
 
 

@@ -11,6 +11,11 @@ from efedllm.protocol.claims import Entry
 from efedllm.protocol.values import ZERO_ADDRESS
 
 from .difference import Difference
+from .games import FaultKey, Games, game_name
+
+CHANNELS_KINDS = ("channel", "pending", "earnings", "fees")
+STAKE_KINDS = ("stake", "unbonding")
+GAME_KINDS = ("bond", "demand fee", "pot", "owed")
 
 
 class ChannelKey(NamedTuple):
@@ -31,7 +36,7 @@ class ClaimKey(NamedTuple):
 
 
 class Account(NamedTuple):
-    """Where money lies. `kind`: wallet, channel, pending, earnings, fees, stake or unbonding."""
+    """Where money lies. `kind`: wallet, or one of those below, by the contract that holds it."""
 
     kind: str
     owner: str = ""
@@ -132,6 +137,7 @@ class Ledger:
     models: dict[bytes, ModelSpec] = field(default_factory=dict)
     seeds: dict[int, bytes] = field(default_factory=dict)
     """Recorded seeds by the block whose hash they are."""
+    games: Games = field(default_factory=Games)
     postings: list[Posting] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     """What is wrong in the events themselves."""
@@ -145,6 +151,10 @@ class Ledger:
         """Base units that postings of these events moved in all."""
         return sum(posting.amount for posting in self.postings if posting.event in events)
 
+    def received(self, account: Account) -> int:
+        """Base units that postings brought to an account in all."""
+        return sum(posting.amount for posting in self.postings if posting.target == account)
+
 
 def wallet(owner: str) -> Account:
     return Account("wallet", owner)
@@ -152,6 +162,19 @@ def wallet(owner: str) -> Account:
 
 def channel_account(key: ChannelKey) -> Account:
     return Account("channel", "/".join(key))
+
+
+def bond_account(game_id: int) -> Account:
+    return Account("bond", game_name(game_id))
+
+
+def fee_account(game_id: int) -> Account:
+    """Of a demand, until it is answered."""
+    return Account("demand fee", game_name(game_id))
+
+
+def pot_account(fault: FaultKey) -> Account:
+    return Account("pot", f"{fault.worker}/0x{fault.request_id.hex()}")
 
 
 FEES = Account("fees")

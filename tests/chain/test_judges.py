@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from efedllm.chain.code import first_difference
 from efedllm.chain.errors import DeploymentError
 from efedllm.chain.judges import check_step_verifier
 from efedllm.chain.local import AnvilProcess
+from efedllm.cli import main
 from efedllm.protocol.values import ZERO_ADDRESS
 from tests.support.chain import new_account
 
@@ -28,7 +31,18 @@ async def deploy(chain: Chain) -> dict[str, str]:
 async def test_the_shipped_ones_are_known(chain: Chain) -> None:
     made = await deploy(chain)
     await check_step_verifier(chain, made["StepVerifier"])
-    await check_step_verifier(chain, ZERO_ADDRESS)  # nobody can slash here
+    await check_step_verifier(chain, chain.deployment.contracts.step_verifier)
+
+
+async def test_none_at_all_is_for_where_nobody_can_slash(chain: Chain, anvil: AnvilProcess, tmp_path: Path) -> None:
+    with pytest.raises(DeploymentError, match="was registered without a step verifier"):
+        await check_step_verifier(chain, ZERO_ADDRESS)
+    path = tmp_path / "deployment.json"
+    command = ["deploy", "--local", "--no-disputes", "--rpc", anvil.url, "--out", str(path)]
+    assert await asyncio.to_thread(main, command) == 0
+    async with await Chain.connect(anvil.url, path) as other:
+        await check_step_verifier(other, ZERO_ADDRESS)
+        assert other.game is None
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -53,7 +67,7 @@ async def test_other_parts_are_refused(chain: Chain) -> None:
 
 
 async def test_a_slasher_that_the_file_does_not_know(chain: Chain) -> None:
-    contracts = replace(chain.deployment.contracts, dispute_game=chain.token.address)
+    contracts = replace(chain.deployment.contracts, dispute_game=ZERO_ADDRESS)
     other = Chain(chain.rpc, replace(chain.deployment, contracts=contracts))
     with pytest.raises(DeploymentError, match="can slash stakes here, but the deployment file says"):
         await check_step_verifier(other, ZERO_ADDRESS)

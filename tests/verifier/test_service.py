@@ -23,7 +23,8 @@ from efedllm.protocol.vouchers import Leaf, keccak_node
 from verifier.check import Setting
 from verifier.findings import Checked
 from verifier.recompute import Recomputer
-from verifier.service import Parts, Verifier, run_forever, run_once
+from verifier.running import run_forever, run_once
+from verifier.service import Parts, Verifier
 from verifier.sources import Sources
 from verifier.store import Store
 from verifier.verdict import Fault, Missing, Outcome
