@@ -13,8 +13,8 @@ from .game import play
 from .report import Result, at_most, reported
 
 COLUMNS, TOY_COLUMNS = 4096, 96
-GAME_LIMIT, ROUND_LIMIT, ROUNDS = 1_600_000, 100_000, 5
-"""A game's limit holds for so many rounds; each further one may cost as much again as a round."""
+GAME_LIMIT, ROUND_LIMIT = 1_600_000, 100_000
+"""A game of more rounds than this one's may cost a round more for each."""
 MEDIUM = Shape(
     model_spec(
         hidden=1024, intermediate=2816, layers=16, heads=16, kv_heads=16, head_dim=64, vocab=32_000, context=2048
@@ -41,24 +41,24 @@ def run(quick: bool, tell: Callable[[str], None]) -> list[Result]:
 
 
 def _game(quick: bool, tell: Callable[[str], None]) -> list[Result]:
-    """A whole game, transaction by transaction; the largest models and contexts need more rounds, of which it says how
-    many."""
+    """A whole game, transaction by transaction; large models and long contexts need more rounds: it says how many."""
     columns = TOY_COLUMNS if quick else COLUMNS
     tell(f"a game about a linear of {columns:,} columns, between programs")
     sentence = play(columns)
     name = f"game, {columns:,} columns{', toy' if quick else ''}"
     moves = [(told, told.events[0]) for told in sentence.told if not isinstance(told.events[0], Refunded)]
-    rounds = sum(isinstance(event, Revealed) for _, event in moves)
-    extra = max(0, rounds - ROUNDS)
     results = [
-        reported(f"{name}: {number}. {told.sender} {type(event).__name__}", told.gas, "gas")
-        for number, (told, event) in enumerate(moves, 1)
+        reported(f"{name}: {number}. {told.sender}, {told.texts[0].partition(':')[0]}", told.gas, "gas")
+        for number, (told, _) in enumerate(moves, 1)
     ]
-    total = sum(told.gas for told, _ in moves)
-    limit = GAME_LIMIT + ROUND_LIMIT * extra
-    results.append(at_most(f"{name}: whole, {len(moves)} transactions, {rounds} rounds", total, "gas", limit))
+    reveals = [at for at, (_, event) in enumerate(moves) if isinstance(event, Revealed)]
+    rounds = [moves[at][0].gas + moves[at + 1][0].gas for at in reveals]
+    whole = sum(told.gas for told, _ in moves)
+    results.append(at_most(f"{name}: a round, both moves", max(rounds[:-1], default=rounds[0]), "gas", ROUND_LIMIT))
+    results.append(reported(f"{name}: the round that ends at a row, both moves", rounds[-1], "gas"))
+    results.append(at_most(f"{name}: whole, {len(rounds)} rounds", whole, "gas", GAME_LIMIT))
     longest = (Descent(SHAPE).longest() - 4) // 2
-    results.append(reported(f"{name}: rounds at 32 layers, 4,096 positions, at most", longest, "rounds"))
+    results.append(reported(f"{name}: rounds at 32 layers, 4,096 positions", longest, "at most"))
     return results
 
 
