@@ -57,9 +57,10 @@ class House:
 def house(model: CheatModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     loop = asyncio.new_event_loop()
     with AnvilProcess.start() as anvil:
+        deployment = deploy(anvil.url, tmp_path_factory.mktemp("deployment") / "deployment.json")
 
         async def start() -> House:
-            chain = await Chain.connect(anvil.url, await deploy(anvil.url))
+            chain = await Chain.connect(anvil.url, deployment)
             room = Courtroom(anvil, chain, model, BOUNDS)
             await room.open()
             return House(loop, room, Bench(room, tmp_path_factory.mktemp("verifier")))
@@ -93,8 +94,8 @@ def test_every_cheat_is_slashed(house: House, cheat: Cheat, place: Place, defenc
 async def slashed(room: Courtroom, bench: Bench, cheat: Cheat, place: Place, defence: Defence) -> None:
     session = noticed(room, cheat, place)
     records = session.records()
-    paid = [await room.claim(session, at) for at in range(len(room.hands))]
-    verdicts = [bench.judge(session, records, at, paid[at]) for at in range(len(room.hands))]
+    paid = [await room.claim(session, at) for at in range(len(session.receipts))]
+    verdicts = [bench.judge(session, records, at, paid[at]) for at in range(len(session.receipts))]
     case, verdict = verdicts[place]
     print(f"\n    {verdict.outcome} {verdict.kind}: {verdict.reason}")
     assert all(
