@@ -11,8 +11,8 @@ from eth_utils.address import is_address, to_checksum_address
 
 from efedllm.chain.abi import decode_values
 from efedllm.chain.code import first_difference as code_difference
+from efedllm.chain.compiled import Compiled
 
-from .compiled import Compiled
 from .expectations import Expectation, Free
 
 SAME, DIFFERENT, FOREIGN, MISSING, NOT_FOUND, NONE = "same", "different", "foreign", "missing", "not found", "none"

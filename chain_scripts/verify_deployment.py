@@ -51,9 +51,9 @@ def run(arguments: Namespace) -> int:
 async def _verify(arguments: Namespace, chain: Chain) -> int:
     from efedllm.chain.abi import Signature
     from efedllm.chain.addresses import parse_address
+    from efedllm.chain.compiled import compile_checkout
 
     from .comparison import compare
-    from .compiled import compile_checkout
     from .expectations import OpenAddresses, expectations
 
     open_addresses = OpenAddresses(

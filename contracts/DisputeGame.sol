@@ -167,8 +167,8 @@ contract DisputeGame is FaultLedger {
     /// @inheritdoc IDisputeGame
     function pickRow(uint256 gameId, uint8 digit, bytes32 child, bytes32[] calldata siblings, Paper calldata) external {
         (GameRecord storage game, GameState.Turn memory turn) = _picked(gameId, digit, child, siblings);
-        if (!turn.isIn(Phase.Pick)) revert RowNotReached();
-        turn.enterRow(abi.decode(_ask(address(traceJudge), game, turn), (uint256)));
+        if (turn.isIn(Phase.Pick)) turn.enterRow(abi.decode(_ask(address(traceJudge), game, turn), (uint256)));
+        else if (!turn.isIn(Phase.Lost)) revert RowNotReached();
         _emitPicked(game, turn, gameId, digit, child);
     }
 

@@ -3,8 +3,9 @@
 Without arguments: compiles and writes one JSON file per contract that can be deployed. With --check: writes nothing,
 and fails when a source of ours gives a compiler warning or when the files written last time are not current.
 
-An artifact has `contractName`, `abi`, `bytecode` (creation code, hex), `deployedBytecode` (code on the chain with
-zeros for the immutables) and `immutables`: half-open byte ranges `[start, end)` of those zeros.
+Hardhat's own output is for its tests: the bytes that it makes depend on what else it compiles, so artifacts come from
+`efedllm.chain.compiled`. An artifact has `contractName`, `abi`, `bytecode` (creation code, hex), `deployedBytecode`
+(code on the chain with zeros for the immutables) and `immutables`: half-open byte ranges `[start, end)` of those zeros.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ import subprocess
 import sys
 from typing import Any
 
+from efedllm.chain.compiled import Compiled, compile_checkout
+from efedllm.chain.errors import ChainError
+from efedllm.chain.solidity import CONTRACTS_FOLDER
 from tools.setup import ROOT, VENV
 
 BUILT = ROOT / "build" / "hardhat" / "artifacts"
@@ -25,12 +29,10 @@ OWN_SOURCES = "project/"
 # Code or creation code beyond what a public chain takes: tests never go to one.
 SIZE_WARNINGS = ("5574", "3860")
 TEST_SOURCES = OWN_SOURCES + "contracts/test/"
-# Tests, and libraries, whose functions are internal: neither has a place on a chain.
-NOT_DEPLOYED = ("contracts/libraries/", "contracts/test/")
 
 
 class ContractsError(Exception):
-    """The contracts do not compile, or use something that the artifacts cannot express."""
+    """The contracts do not compile."""
 
 
 def compile_contracts() -> None:
@@ -57,31 +59,27 @@ def warnings() -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def artifact(built: dict[str, Any]) -> dict[str, Any]:
-    """The part of a Hardhat artifact that Python needs.
-
-    Raises ContractsError for a contract with a library to link: ours are internal, so that code has no holes.
-    """
-    if built["linkReferences"]:
-        raise ContractsError(f"{built['contractName']} calls an external library; make its functions internal")
-    ranges = [place for places in built["immutableReferences"].values() for place in places]
+def artifact(compiled: Compiled) -> dict[str, Any]:
+    """What Python needs of a contract."""
     return {
-        "contractName": built["contractName"],
-        "abi": built["abi"],
-        "bytecode": built["bytecode"],
-        "deployedBytecode": built["deployedBytecode"],
-        "immutables": sorted([place["start"], place["start"] + place["length"]] for place in ranges),
+        "contractName": compiled.name,
+        "abi": compiled.abi,
+        "bytecode": "0x" + compiled.creation.hex(),
+        "deployedBytecode": "0x" + compiled.runtime.hex(),
+        "immutables": sorted([start, end] for places in compiled.immutables.values() for start, end in places),
     }
 
 
 def current_artifacts() -> dict[str, str]:
-    """File name -> text, for each of our contracts that is deployed; interfaces have no code."""
-    texts = {}
-    for path in sorted((BUILT / "contracts").rglob("*.json")):
-        built = json.loads(path.read_text())
-        if built["bytecode"] != "0x" and not built["sourceName"].startswith(NOT_DEPLOYED):
-            texts[path.name] = json.dumps(artifact(built), indent=1) + "\n"
-    return texts
+    """File name -> text, for each of our contracts that is deployed; abstract ones have no code."""
+    names = sorted(path.stem for path in (ROOT / CONTRACTS_FOLDER).glob("*.sol"))
+    try:
+        compiled = compile_checkout(ROOT, names)
+    except ChainError as error:
+        raise ContractsError(str(error)) from error
+    return {
+        f"{name}.json": json.dumps(artifact(one), indent=1) + "\n" for name, one in compiled.items() if one.creation
+    }
 
 
 def stored_artifacts() -> dict[str, str]:

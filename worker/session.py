@@ -14,7 +14,7 @@ from efedllm.protocol.merkle import row_root, token_leaf
 from efedllm.protocol.messages import End, Failure, Message, Rows, Signed, Token
 from efedllm.protocol.objects import Request
 from efedllm.protocol.pricing import CHUNK_POSITIONS, is_due
-from efedllm.protocol.receipts import Commitments, Progress, check_link, receipt_for
+from efedllm.protocol.receipts import Commitments, Progress, check_link, check_shape, receipt_for
 from efedllm.protocol.values import ZERO_HASH
 
 from .account import Account
@@ -72,6 +72,7 @@ class Session:
         self._cache = context.engine.sequence()
         self._commitments = Commitments(prompt)
         self._generated: list[int] = []
+        self._finished = False  # last shard: the token that ends the request was sampled
         self._sampled_unseen: list[int] = []  # last shard: sampled, not yet come round the path
         self._kept_rows: list[bytes] = []
         self._last_boundary = 0
@@ -189,6 +190,8 @@ class Session:
         Returns the token that this very worker sampled (single-worker paths only) and the reason if it is the last.
         """
         request, done = self.request, self._commitments.inputs.count
+        if self._finished:  # whoever samples behind a stop id can be slashed for it
+            raise SessionError("path", "rows came behind the token that ended the request")
         count = len(inputs) if isinstance(inputs, list) else self._row_count(inputs)
         positions = done + count
         if count > CHUNK_POSITIONS or positions > request.promptCount + request.maxTokens - 1:
@@ -210,6 +213,7 @@ class Session:
                 if len(self._generated) + 1 == request.maxTokens
                 else ""
             )
+            self._finished = bool(reason)
             message = Token(self.request_id, positions, token, reason)
             if self.token_link is not None:
                 await self.token_link.send(message)
@@ -298,6 +302,7 @@ class Session:
             receipt = receipt_for(
                 self.request, self.request_id, self.shard, self.till.account.book.epoch, progress, digest
             )
+            check_shape(self.request, self.request_id, receipt)  # neighbours that lie can lead to odd counts
             kept_upstream = None
             if upstream is not None:
                 check_link(upstream.receipt, digest, receipt)

@@ -19,6 +19,10 @@ from eth_utils.crypto import keccak
 from efedllm.chain.errors import ChainError
 
 CONTRACTS = ("WorkToken", "ModelRegistry", "StakeRegistry", "Channels", "Beacon", "DisputeGame")
+JUDGES = (
+    "PaperJudge", "StatementJudge", "TraceJudge", "StepVerifier", "AttentionVerifier", "SamplingVerifier",
+)  # fmt: skip
+"""What the game asks. They have no state and no events; their refusals come out of the game."""
 
 AbiItem = Mapping[str, Any]
 T = TypeVar("T")

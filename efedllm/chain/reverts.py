@@ -4,7 +4,7 @@ from functools import cache
 
 from eth_abi.exceptions import DecodingError
 
-from efedllm.chain.abi import CONTRACTS, Signature, decode_values, interface
+from efedllm.chain.abi import CONTRACTS, JUDGES, Signature, decode_values, interface
 from efedllm.chain.errors import Reverted
 from efedllm.errors import on_one_line
 
@@ -45,7 +45,7 @@ ADVICE = {
 @cache
 def _errors() -> dict[bytes, Signature]:
     known = dict(_BUILT_IN)
-    for contract in CONTRACTS:
+    for contract in (*CONTRACTS, *JUDGES):
         known.update(interface(contract).errors)
     return known
 

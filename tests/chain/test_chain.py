@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from eth_account import Account
 
-from efedllm.chain.abi import CONTRACTS, interface
+from efedllm.chain.abi import CONTRACTS, JUDGES, interface
 from efedllm.chain.beacon import Beacon
 from efedllm.chain.chain import Chain
 from efedllm.chain.channels import Channel, Channels, Funding, VoucherClaim
@@ -31,10 +31,9 @@ from tests.support.registry import MODEL_ID, SPEC
 
 
 def test_every_contract_has_code_and_a_binding_that_names_it() -> None:
-    assert {kind.__name__ for kind in (WorkToken, ModelRegistry, StakeRegistry, Channels, Beacon, DisputeGame)} == set(
-        CONTRACTS
-    )
-    assert all(interface(name).bytecode for name in CONTRACTS)
+    bindings = (WorkToken, ModelRegistry, StakeRegistry, Channels, Beacon, DisputeGame)
+    assert {kind.__name__ for kind in bindings} == set(CONTRACTS)
+    assert all(interface(name).bytecode for name in (*CONTRACTS, *JUDGES))
 
 
 async def test_connect_refuses_another_chain(anvil: AnvilProcess, deployment: Deployment) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from chain_scripts.compiled import compile_checkout
 from chain_scripts.creation import Creator
 from efedllm.chain.binding import Call
 from efedllm.chain.chain import Chain
+from efedllm.chain.compiled import compile_checkout
 from efedllm.chain.deployment import Deployment
 from efedllm.chain.local import AnvilProcess
 from efedllm.chain.transactions import UnlockedAccount

@@ -65,7 +65,7 @@ abstract contract Fixture is Test {
     }
 
     /// @notice All contracts over `token_`, with the parameters above.
-    function deploy(IERC20 token_) internal {
+    function deploy(IERC20 token_) internal virtual {
         token = token_;
         models = new ModelRegistry();
         address predicted = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);

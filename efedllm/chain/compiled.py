@@ -1,11 +1,18 @@
-"""The contracts compiled again from source, with what a comparison with a chain needs."""
+"""The contracts compiled from source, each by itself.
+
+With others beside it the compiler numbers its declarations otherwise, and may then order and inline functions
+otherwise: the same source gives other bytes. So what is deployed comes from here too (`python -m tools.contracts`), and
+whoever compiles it again gets the same.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +21,14 @@ from efedllm.chain.errors import ChainError
 from efedllm.chain.solidity import COMPILER, compiler_version, standard_input
 from efedllm.errors import on_one_line
 
-# Below the checkout; a compilation takes ten seconds, and its result is named after the hash of all that goes into it.
-CACHE = "build/verify"
+# Below the checkout; a compilation takes seconds, and its result is named after the hash of all that goes into it.
+CACHE = "build/compiled"
 _OUTPUTS = {
     "": ["ast"],
     "*": [
         "abi",
         "evm.bytecode.object",
+        "evm.bytecode.linkReferences",
         "evm.deployedBytecode.object",
         "evm.deployedBytecode.immutableReferences",
     ],
@@ -57,13 +65,19 @@ class Compiled:
 
 
 def compile_checkout(checkout: Path, contracts: Sequence[str]) -> dict[str, Compiled]:
-    """Contracts by name, each from the file of its name. Raises ChainError for whatever is missing."""
-    roots = [f"contracts/{name}.sol" for name in contracts]
-    content = standard_input(checkout, roots, _OUTPUTS)
+    """Contracts by name, each from the file of its name. Raises ChainError for whatever is missing.
+
+    As many at once as there are cores; what did not change comes from the cache.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(contracts, pool.map(lambda name: _compile_one(checkout, name), contracts), strict=True))
+
+
+def _compile_one(checkout: Path, name: str) -> Compiled:
+    root = f"contracts/{name}.sol"
+    content = standard_input(checkout, [root], _OUTPUTS)
     output = _cached(checkout, content) or _compile(checkout, content)
-    names = dict(_variable_names(output["sources"]))
-    built = [output["contracts"][root][name] for name, root in zip(contracts, roots, strict=True)]
-    return {name: _contract(name, found, names) for name, found in zip(contracts, built, strict=True)}
+    return _contract(name, output["contracts"][root][name], dict(_variable_names(output["sources"])))
 
 
 def _compile(checkout: Path, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,6 +127,8 @@ def _keep(checkout: Path, content: Mapping[str, Any], output: Mapping[str, Any])
 
 def _contract(name: str, output: Mapping[str, Any], names: Mapping[str, str]) -> Compiled:
     evm = output["evm"]
+    if evm["bytecode"]["linkReferences"]:
+        raise ChainError(f"{name} calls an external library: make its functions internal")
     places = evm["deployedBytecode"].get("immutableReferences", {})
     return Compiled(
         name=name,
