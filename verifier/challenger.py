@@ -6,30 +6,29 @@ moment. Where a move of an earlier pass is still under way, the sender settles i
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-from efedllm.chain.answers import Block
 from efedllm.chain.binding import Call
 from efedllm.chain.errors import EarlierTransaction, Reverted, TransactionError
 from efedllm.chain.follower import Follower
-from efedllm.chain.game_events import Demanded, Ended, Opened
-from efedllm.chain.origin import Event
+from efedllm.chain.game_events import Demanded, Opened
 from efedllm.protocol.eip712 import recover
 from efedllm.protocol.errors import ProtocolError
-from efedllm.protocol.game import Game, Paper, Phase, Side
+from efedllm.protocol.game import Paper, Phase
 from efedllm.protocol.records import Record
 
-from .challenge import Action, Move, Over, Standing, Wait, decide, live_game
-from .check import Case, Setting
+from .challenge import Action, Move, Over, Wait, decide
+from .check import Setting
 from .court import Court
 from .docket import Docket
-from .dossier import Dossier, read_case
+from .dossier import Dossier
 from .history import fold
+from .matter import Lookout, Matter, Ours
 from .own import NothingToShow, Own, RowProof, StepProof
-from .remedy import ProveLink, ProveShape, ProveTokens, Remedy, paper_of, remedy_for
+from .remedy import ProveLink, ProveShape, ProveTokens
 from .telling import describe
 
 log = logging.getLogger("efedllm.verifier")
@@ -51,35 +50,6 @@ class OwnComputations(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class Ours:
-    """A game or demand of ours on a receipt, with all that the chain told of it."""
-
-    game_id: int
-    game: Game
-    events: tuple[Event, ...]
-
-
-@dataclass(frozen=True)
-class Matter:
-    """A dossier with what it takes to decide about it."""
-
-    dossier: Dossier
-    case: Case
-    paper: Paper
-    remedy: Remedy | None
-    ours: tuple[Ours, ...]
-    standing: Standing
-    block: int
-    is_confirmed: bool
-    """No block that is not confirmed yet tells anything about it."""
-
-    @property
-    def live(self) -> Ours | None:
-        game = live_game([one.game for one in self.ours])
-        return next((one for one in self.ours if one.game is game), None)
-
-
 class Challenger:
     """follower: keeps the docket's events. budget: base units that may be bound in bonds at a time; None: all that the
     account holds. on_event: hears of every event that is confirmed, as a line for people and a map for programs."""
@@ -96,9 +66,11 @@ class Challenger:
         clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._court, self._docket, self._own, self._setting = court, docket, own, setting
-        self._follower, self._budget, self._on_event, self._clock = follower, budget, on_event, clock
+        self._follower, self._on_event = follower, on_event
+        self._lookout = Lookout(court, docket, setting, budget, clock)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trace")
         self._said: dict[bytes, str] = {}
+        self._begun: set[bytes] = set()
 
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)
@@ -111,9 +83,9 @@ class Challenger:
         """
         due: list[int] = []
         await self._follower.catch_up()
-        entered, news = await self._events()
-        matters = [await self._look(dossier, entered, news) for dossier in self._docket.open_dossiers()]
+        matters = await self._lookout.matters()
         taken = {(one.dossier.worker, one.dossier.request_id) for one in matters if one.live is not None}
+        has_paid = False
         for matter in sorted(matters, key=_urgency):
             action = decide(matter.remedy, matter.standing)
             key = matter.dossier.worker, matter.dossier.request_id
@@ -121,6 +93,11 @@ class Challenger:
                 if key in taken:
                     continue  # a worker's request is one fault, however many receipts show it
                 taken.add(key)
+            if action in (Move.OPEN, Move.DEMAND):
+                if has_paid:
+                    continue  # what is left for another bond is known in the next pass
+                has_paid = True
+            self._begin(matter)
             if isinstance(action, Wait) and action.until is not None:
                 due.append(action.until)
             await self._act(matter, action)
@@ -144,75 +121,13 @@ class Challenger:
                 self._on_event(*found.with_gas(event, gas))
             self._docket.set_told(event)
 
-    # looking
-
-    async def _look(self, dossier: Dossier, entered: Sequence[Event], news: Sequence[Event]) -> Matter:
-        """entered: what is confirmed; news: what is not yet."""
-        case = read_case(dossier)
-        paper = paper_of(self._setting.domain, case)
-        assert paper is not None, "no dossier is made without the receipt"
-        ours = await self._games(dossier, [*entered, *news])
-        remedy = remedy_for(self._setting, case, dossier.verdict)
-        block = await self._court.block()
-        games = {one.game_id for one in ours}
-        about = [
-            event
-            for event in news
-            if getattr(event, "game_id", 0) in games or getattr(event, "request_id", b"") == dossier.request_id
-        ]
-        standing = await self._standing(dossier, ours, block)
-        return Matter(dossier, case, paper, remedy, ours, standing, block.number, not about)
-
-    async def _games(self, dossier: Dossier, events: Sequence[Event]) -> tuple[Ours, ...]:
-        """Oldest first. A game whose place was given to another has ended as it was told."""
-        by_game: dict[int, list[Event]] = {}
-        for event in events:
-            game_id = getattr(event, "game_id", 0)
-            if isinstance(event, Opened | Demanded):
-                if event.receipt_digest != dossier.receipt_digest:
-                    continue
-                by_game[game_id] = []
-            if game_id in by_game:
-                by_game[game_id].append(event)
-        found = []
-        for game_id, told in by_game.items():
-            game = await self._court.game(game_id)
-            ended = next((one for one in told if isinstance(one, Ended)), None)
-            if game is not None and game.receipt_digest == dossier.receipt_digest:
-                found.append(Ours(game_id, game, tuple(told)))
-            elif ended is not None:
-                found.append(Ours(game_id, replace(_NO_GAME, phase=ended.outcome), tuple(told)))
-        return tuple(found)
-
-    async def _events(self) -> tuple[list[Event], list[Event]]:
-        """What is entered, and behind it what the newest blocks tell."""
-        cursors = self._docket.cursors()
-        news = await self._court.news(cursors[0] if cursors else None)
-        return self._docket.events(), self._docket.of_mine(news)
-
-    async def _standing(self, dossier: Dossier, ours: tuple[Ours, ...], block: Block) -> Standing:
-        court, draw = self._court, dossier.draw
-        fault = await court.fault(dossier.worker, dossier.request_id)
-        money = await court.money(dossier.worker, draw.claim, draw.entry, dossier.receipt_digest)
-        answered = [one.game.deadline for one in ours if one.game.phase is Phase.ANSWERED]
-        bound = sum(one.game.bond for one in ours if live_game([one.game]) is not None)
-        balance = await court.balance()
-        demands = sum(isinstance(one.events[0], Demanded) for one in ours)
-        return Standing(
-            now=block.timestamp,
-            clock=int(self._clock()),
-            fault=fault,
-            shares=await court.shares(dossier.worker, dossier.request_id) if fault.proven_at else 0,
-            games=tuple(one.game for one in ours),
-            open_until=max([money.open_until, *answered]),
-            is_refundable=money.is_refundable and dossier.draw_proof is not None,
-            bond=await court.bond(dossier.worker),
-            fee=await court.demand_fee(),
-            has_lost=any(isinstance(one.events[0], Opened) and one.game.phase is Phase.WORKER_WON for one in ours),
-            spendable=balance if self._budget is None else min(balance, self._budget - bound),
-            is_drawn=dossier.draw_proof is not None,
-            next_chunk=demands,
-        )
+    def _begin(self, matter: Matter) -> None:
+        """Has the trace of a game computed while its worker computes its own."""
+        digest = matter.dossier.receipt_digest
+        if matter.live is not None and matter.live.game.phase is Phase.TRACE and digest not in self._begun:
+            self._begun.add(digest)
+            # Whatever goes wrong is found again, and told, by the move that needs it.
+            self._thread.submit(self._own.own, digest, matter.paper, matter.case.record)
 
     # acting
 
@@ -230,18 +145,19 @@ class Challenger:
         except EarlierTransaction as error:
             log.info("%s", error)
         except NothingToShow as error:
-            log.error("%s: cannot %s: %s%s", where, action.value, error, self._time_left(matter))
+            self._say(dossier, f"{where}: cannot {action.value}: {error}", self._time_left(matter))
         except (TransactionError, ProtocolError) as error:  # the latter where blocks were replaced between two reads
-            log.error("%s: %s failed: %s%s", where, action.value, error, self._time_left(matter))
+            self._say(dossier, f"{where}: {action.value} failed: {error}", self._time_left(matter))
             if isinstance(error, Reverted) and matter.live is None and error.name in NEVER:
                 self._docket.close(dossier, f"the chain refuses it: {error}", matter.block)
         else:
             log.info("%s: %s (0x%s, %d gas)", where, action.value, receipt.transaction_hash.hex(), receipt.gas_used)
 
-    def _say(self, dossier: Dossier, text: str) -> None:
+    def _say(self, dossier: Dossier, text: str, left: str | None = None) -> None:
+        """Once, until there is something else to say. left: with an error, the time to put it right."""
         if self._said.get(dossier.receipt_digest) != text:
             self._said[dossier.receipt_digest] = text
-            log.info("%s", text)
+            log.log(logging.INFO if left is None else logging.ERROR, "%s%s", text, left or "")
 
     def _time_left(self, matter: Matter) -> str:
         if matter.live is None:
@@ -315,12 +231,6 @@ class Challenger:
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
-
-
-_NO_GAME = Game(
-    worker="", challenger="", receipt_digest=b"", phase=Phase.NONE, side=Side.NONE, deadline=0, bond=0, holds=False,
-    claim_index=0, entry=0, body_root=b"", node=b"", height=0, in_row=False, path=0, chunk=0,
-)  # fmt: skip
 
 
 def _urgency(matter: Matter) -> tuple[bool, int, int]:

@@ -26,7 +26,8 @@ from .errors import StartError
 from .findings import Checked
 from .following import GameLedger
 from .report import Report, describe
-from .service import Parts, Verifier, run_once, run_together
+from .running import run_once, run_together
+from .service import Parts, Verifier
 from .sources import Sources
 from .store import Store, store_path
 from .verdict import Outcome

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from efedllm.chain.answers import Block
 from efedllm.chain.binding import Call
+from efedllm.chain.chain import Chain
 from efedllm.chain.dispute_game import DisputeGame, Fault
-from efedllm.chain.errors import Reorganised
+from efedllm.chain.errors import Reorganised, Reverted
 from efedllm.chain.event_reader import Cursor, Page
+from efedllm.chain.game_events import Demanded, Opened
 from efedllm.chain.origin import Event
-from efedllm.chain.transactions import Receipt
+from efedllm.chain.transactions import Receipt, Sender
 from efedllm.protocol.descent import Descent, TreeSource, leaf, reveal, spot_of
 from efedllm.protocol.frames import pack_tokens
 from efedllm.protocol.game import OVER, TOKENS_PER_CHUNK, Game, Paper, Phase, Side
@@ -19,6 +22,38 @@ from tests.support.arena import FEE, TIME, WINDOW, Arena
 from verifier.court import Money
 
 GAME = "0x" + "9a" * 20
+
+
+class Bench(Protocol):
+    """What a scripted worker needs of a chain."""
+
+    calls: DisputeGame
+
+    async def games(self) -> dict[int, Game]: ...
+
+    async def send(self, call: Call) -> Receipt: ...
+
+
+class ChainBench:
+    """On a real chain, with the worker's hot key."""
+
+    def __init__(self, chain: Chain, sender: Sender) -> None:
+        assert chain.game is not None
+        self.chain, self.calls, self._sender = chain, chain.game, sender
+
+    async def games(self) -> dict[int, Game]:
+        found = {}
+        async for page in self.chain.events("DisputeGame").read():
+            for event in page.events:
+                if isinstance(event, Opened | Demanded):
+                    try:
+                        found[event.game_id] = await self.calls.game_of(event.game_id)
+                    except Reverted:
+                        continue  # its place is another's
+        return found
+
+    async def send(self, call: Call) -> Receipt:
+        return await self._sender.send(call)
 
 
 class ArenaReader:
@@ -84,6 +119,10 @@ class ArenaCourt:
         self.sent.append(call.label.removeprefix("DisputeGame."))
         return receipt
 
+    async def games(self) -> dict[int, Game]:
+        """All that the contract knows."""
+        return dict(self.arena.state.games)
+
     async def gas(self, transaction_hash: bytes) -> int:
         return 21_000
 
@@ -92,7 +131,7 @@ class ArenaCourt:
 class Defender:
     """Answers as `trees` say, which need not be true. `moves`: how many it makes before it falls silent."""
 
-    court: ArenaCourt
+    court: Bench
     descent: Descent
     paper: Paper
     body_root: bytes
@@ -105,7 +144,7 @@ class Defender:
     async def step(self) -> None:
         """One move in every game against the worker that waits for one."""
         calls = self.court.calls
-        for game_id, game in list(self.court.arena.state.games.items()):
+        for game_id, game in (await self.court.games()).items():
             if game.worker != self.paper.receipt.worker or game.phase in OVER or len(self.made) >= self.moves:
                 continue
             spot = spot_of(game)

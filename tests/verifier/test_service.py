@@ -23,7 +23,8 @@ from efedllm.protocol.vouchers import Leaf, keccak_node
 from verifier.check import Setting
 from verifier.findings import Checked
 from verifier.recompute import Recomputer
-from verifier.service import Parts, Verifier, run_forever, run_once
+from verifier.running import run_forever, run_once
+from verifier.service import Parts, Verifier
 from verifier.sources import Sources
 from verifier.store import Store
 from verifier.verdict import Fault, Missing, Outcome
@@ -55,6 +56,11 @@ class Desk:
     clock: Clock = field(default_factory=Clock)
     told: list[Checked] = field(default_factory=list)
 
+    @property
+    def setting(self) -> Setting:
+        judge = self.chain.deployment.contracts.step_verifier
+        return Setting(self.chain.deployment.domain, limits(self.model, judge), local_setting(self.model).hidden)
+
     @asynccontextmanager
     async def verifier(self) -> AsyncIterator[Verifier]:
         domain = self.chain.deployment.domain
@@ -65,7 +71,7 @@ class Desk:
                 store=store,
                 sources=Sources(self.chain.stakes, source, domain),
                 sender=self.chain.sender(VERIFIER_HOT),
-                setting=Setting(domain, limits(self.model), local_setting(self.model).hidden),
+                setting=self.setting,
                 compute=self.recomputer,
                 evidence_folder=self.folder / "evidence",
                 on_verdict=self.told.append,
