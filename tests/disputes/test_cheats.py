@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle
 
 import pytest
 
@@ -30,9 +31,16 @@ from verifier.verdict import Outcome
 BOUNDS = (0, 2, 4, 6)
 PROMPT = [5, 9, 150, 33, 260, 41, 9]
 TOKENS = 3
-PLACES = [(cheat, place) for cheat in CHEATS for place in cheat.places]
-CASES = [(*one, tuple(Defence)[at % len(Defence)]) for at, one in enumerate(PLACES)]
-"""Games without a chain show that no defence helps; here they take turns."""
+
+
+def cases() -> Iterator[object]:
+    """Every cheat everywhere; what takes more than a few minutes only in `make test-long`: there is one place of each
+    in `make test`. Games without a chain show that no defence helps; here they take turns."""
+    defences = cycle(Defence)
+    for number, cheat in enumerate(CHEATS):
+        for place in cheat.places:
+            is_long = place is not cheat.places[number % len(cheat.places)]
+            yield pytest.param(cheat, place, next(defences), marks=[pytest.mark.long] * is_long)
 
 
 def name_of(one: Cheat | Place | Defence) -> str:
@@ -86,7 +94,7 @@ def noticed(room: Courtroom, cheat: Cheat, place: Place) -> Session:
     raise AssertionError("this cheat changes nothing")
 
 
-@pytest.mark.parametrize(("cheat", "place", "defence"), CASES, ids=name_of)
+@pytest.mark.parametrize(("cheat", "place", "defence"), list(cases()), ids=name_of)
 def test_every_cheat_is_slashed(house: House, cheat: Cheat, place: Place, defence: Defence) -> None:
     house.loop.run_until_complete(slashed(house.room, house.bench, cheat, place, defence))
 
