@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
+from pathlib import Path
 
 import pytest
 
@@ -136,3 +137,20 @@ async def slashed(room: Courtroom, bench: Bench, cheat: Cheat, place: Place, def
             assert not (await room.chain.stakes.participant_of(other)).jailed
             assert await room.chain.stakes.slashable(other) == STAKE
     await room.hire(place)
+
+
+def test_of_four_only_the_second_is_slashed(house: House, tmp_path: Path) -> None:
+    """All that the two behind it sent is wrong too, and follows from what they were given."""
+    first = house.room
+    room = Courtroom(first.anvil, first.chain, first.model, (0, 1, 3, 4, 6), first_hand=1000)
+    cheat = next(one for one in CHEATS if one.name == "a skipped layer")
+
+    async def play_it() -> None:
+        await room.open()
+        bench = Bench(room, tmp_path)
+        try:
+            await slashed(room, bench, cheat, Place.INNER, Defence.CONSISTENT)
+        finally:
+            bench.close()
+
+    house.loop.run_until_complete(play_it())

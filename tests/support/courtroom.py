@@ -76,7 +76,8 @@ class Courtroom:
         await fund(chain, VERIFIER.address, 10 * STAKE)
         payer = chain.sender(PAYER)
         spec = self.model.weights.spec(self.deployment.contracts.step_verifier)
-        await payer.send(chain.models.register(spec, "cheats"))
+        if not await chain.models.is_registered(self.model_id):
+            await payer.send(chain.models.register(spec, "cheats"))
         await payer.send(chain.token.approve(self.deployment.contracts.channels, WORK))
         for at in range(len(self.bounds) - 1):
             await self.hire(at)
