@@ -95,11 +95,12 @@ class Scheme:
 
 @dataclass
 class Thief:
-    """tricks: calls that the contract has to refuse, as far as they were tried. picks: by depth of the game."""
+    """heard: the last block whose events it knows."""
 
     calls: DisputeGame
     address: str
     seed: int
+    heard: int = 0
     schemes: dict[int, Scheme] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
