@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
 
 import pytest
 
@@ -30,9 +32,16 @@ from verifier.verdict import Outcome
 BOUNDS = (0, 2, 4, 6)
 PROMPT = [5, 9, 150, 33, 260, 41, 9]
 TOKENS = 3
-PLACES = [(cheat, place) for cheat in CHEATS for place in cheat.places]
-CASES = [(*one, tuple(Defence)[at % len(Defence)]) for at, one in enumerate(PLACES)]
-"""Games without a chain show that no defence helps; here they take turns."""
+
+
+def cases() -> Iterator[object]:
+    """Every cheat everywhere; what takes more than a few minutes only in `make test-long`: there is one place of each
+    in `make test`. Games without a chain show that no defence helps; here they take turns."""
+    defences = cycle(Defence)
+    for number, cheat in enumerate(CHEATS):
+        for place in cheat.places:
+            is_long = place is not cheat.places[number % len(cheat.places)]
+            yield pytest.param(cheat, place, next(defences), marks=[pytest.mark.long] * is_long)
 
 
 def name_of(one: Cheat | Place | Defence) -> str:
@@ -57,9 +66,10 @@ class House:
 def house(model: CheatModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     loop = asyncio.new_event_loop()
     with AnvilProcess.start() as anvil:
+        deployment = deploy(anvil.url, tmp_path_factory.mktemp("deployment") / "deployment.json")
 
         async def start() -> House:
-            chain = await Chain.connect(anvil.url, await deploy(anvil.url))
+            chain = await Chain.connect(anvil.url, deployment)
             room = Courtroom(anvil, chain, model, BOUNDS)
             await room.open()
             return House(loop, room, Bench(room, tmp_path_factory.mktemp("verifier")))
@@ -85,7 +95,7 @@ def noticed(room: Courtroom, cheat: Cheat, place: Place) -> Session:
     raise AssertionError("this cheat changes nothing")
 
 
-@pytest.mark.parametrize(("cheat", "place", "defence"), CASES, ids=name_of)
+@pytest.mark.parametrize(("cheat", "place", "defence"), list(cases()), ids=name_of)
 def test_every_cheat_is_slashed(house: House, cheat: Cheat, place: Place, defence: Defence) -> None:
     house.loop.run_until_complete(slashed(house.room, house.bench, cheat, place, defence))
 
@@ -93,8 +103,8 @@ def test_every_cheat_is_slashed(house: House, cheat: Cheat, place: Place, defenc
 async def slashed(room: Courtroom, bench: Bench, cheat: Cheat, place: Place, defence: Defence) -> None:
     session = noticed(room, cheat, place)
     records = session.records()
-    paid = [await room.claim(session, at) for at in range(len(room.hands))]
-    verdicts = [bench.judge(session, records, at, paid[at]) for at in range(len(room.hands))]
+    paid = [await room.claim(session, at) for at in range(len(session.receipts))]
+    verdicts = [bench.judge(session, records, at, paid[at]) for at in range(len(session.receipts))]
     case, verdict = verdicts[place]
     print(f"\n    {verdict.outcome} {verdict.kind}: {verdict.reason}")
     assert all(
@@ -127,3 +137,20 @@ async def slashed(room: Courtroom, bench: Bench, cheat: Cheat, place: Place, def
             assert not (await room.chain.stakes.participant_of(other)).jailed
             assert await room.chain.stakes.slashable(other) == STAKE
     await room.hire(place)
+
+
+def test_of_four_only_the_second_is_slashed(house: House, tmp_path: Path) -> None:
+    """All that the two behind it sent is wrong too, and follows from what they were given."""
+    first = house.room
+    room = Courtroom(first.anvil, first.chain, first.model, (0, 1, 3, 4, 6), first_hand=1000)
+    cheat = next(one for one in CHEATS if one.name == "a skipped layer")
+
+    async def play_it() -> None:
+        await room.open()
+        bench = Bench(room, tmp_path)
+        try:
+            await slashed(room, bench, cheat, Place.INNER, Defence.CONSISTENT)
+        finally:
+            bench.close()
+
+    house.loop.run_until_complete(play_it())

@@ -16,9 +16,10 @@ from efedllm.numerics.sampling_parameters import SamplingParameters
 from efedllm.protocol import eip712
 from efedllm.protocol.committed import CommittedRows, CommittedTokens
 from efedllm.protocol.descent import Descent
+from efedllm.protocol.errors import ReceiptError
 from efedllm.protocol.merkle import row_root, token_leaf, tree_root
 from efedllm.protocol.objects import Receipt, Request, Sampling
-from efedllm.protocol.receipts import Progress, receipt_for
+from efedllm.protocol.receipts import Progress, check_link, check_shape, receipt_for
 from efedllm.protocol.records import Record
 from efedllm.protocol.trace import Shape
 from efedllm.protocol.values import ZERO_HASH
@@ -149,7 +150,8 @@ class CheatingWorker:
 
 @dataclass
 class Session:
-    """What came of a request. inputs, outputs: by shard, as they went from worker to worker."""
+    """What came of a request. inputs, outputs: by shard, as they went from worker to worker; receipts: of those that
+    signed, from the first shard on."""
 
     model: CheatModel
     request: Request
@@ -170,11 +172,19 @@ class Session:
         return self.prompt + self.generated
 
     def shape(self, at: int) -> Shape:
-        hop, receipt = self.request.path[at], self.receipts[at]
-        return Shape(self.model.spec, hop.start, hop.end, receipt.positions, len(self.prompt), receipt.generated)
+        hop, positions = self.request.path[at], len(self.tokens) - 1
+        return Shape(self.model.spec, hop.start, hop.end, positions, len(self.prompt), len(self.generated))
 
     def descent(self, at: int) -> Descent:
         return Descent(self.shape(at))
+
+    def own_at(self, at: int, positions: int, generated: int) -> Work:
+        """The same when the request had come so far."""
+        inputs, hop = self.inputs[at], self.request.path[at]
+        shape = Shape(self.model.spec, hop.start, hop.end, positions, len(self.prompt), generated)
+        if isinstance(inputs, CommittedTokens):
+            return Work(self.model, self.request, shape, CommittedTokens(inputs.tokens[:positions]))
+        return Work(self.model, self.request, shape, CommittedRows(positions, inputs.read))
 
     def own(self, at: int) -> Work:
         """What an honest worker does with what was sent to it; it is also what a verifier recomputes."""
@@ -263,6 +273,17 @@ def run(
     return session
 
 
+def _continues(session: Session, receipt: Receipt) -> bool:
+    """Whether an honest worker signs this behind the last receipt: what does not match, it does not sign away."""
+    upstream = session.receipts[-1]
+    try:
+        check_shape(session.request, receipt.requestId, upstream)
+        check_link(upstream, receipt.upstream, receipt)
+    except ReceiptError:
+        return False
+    return True
+
+
 def _first(tree: Inputs, count: int) -> bytes:
     """The root of the first so many leaves."""
     if isinstance(tree, CommittedTokens):
@@ -288,5 +309,7 @@ def _sign(session: Session) -> None:
         receipt = receipt_for(session.request, request_id, shard, epoch, progress, upstream)
         if cheats and session.cheat.sign is not None:
             receipt = session.cheat.sign(session.worker.work, receipt)
+        elif not cheats and shard and not _continues(session, receipt):
+            return
         session.receipts.append(receipt)
         upstream = eip712.digest(domain, receipt)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
-from chain_scripts.creation import Creator, creation_address
 from efedllm.chain.chain import Chain
 from efedllm.chain.channels import Funding, VoucherClaim
-from efedllm.chain.deployment import Contracts, Deployment, Parameters
+from efedllm.chain.deployment import Deployment
 from efedllm.chain.events import Claimed
-from efedllm.chain.local import LOCAL_CHAIN_ID, AnvilProcess, development_account
-from efedllm.chain.rpc import Rpc
+from efedllm.chain.local import AnvilProcess
 from efedllm.chain.stake_registry import Role, Service
-from efedllm.chain.transactions import Sender, UnlockedAccount
+from efedllm.chain.transactions import Sender
+from efedllm.cli import main
 from efedllm.protocol import eip712
 from efedllm.protocol.claims import unpack_entries
 from efedllm.protocol.model_spec import model_id
 from efedllm.protocol.objects import Sampling
-from efedllm.protocol.values import ZERO_ADDRESS
 from efedllm.protocol.vouchers import Book, Leaf
 from tests.support.chain import WORK, fund
 from tests.support.cheat_model import CheatModel
@@ -32,8 +31,9 @@ from verifier.findings import Claim, Draw
 VERIFIER = key("verifier hot")
 STAKE = 1000 * WORK
 DEPOSIT = 10**9
-BOND = WORK
-FIRST_SLASH, FIRST_SLASH_BPS = 100 * WORK, 2_000
+BOND = FEE = WORK
+"""Of a first game; and what a force-draw and a demand cost."""
+FIRST_SLASH_BPS = 2_000
 REWARD_POOL = "0x" + "70" * 20
 BURNED = "0x000000000000000000000000000000000000dEaD"
 
@@ -58,6 +58,8 @@ class Courtroom:
     hands: list[int] = field(default_factory=list)
     books: dict[int, Book] = field(default_factory=dict)
     nonce: int = 0
+    first_hand: int = 0
+    """Other rooms on the same chain have other keys."""
 
     @property
     def deployment(self) -> Deployment:
@@ -74,14 +76,15 @@ class Courtroom:
         await fund(chain, VERIFIER.address, 10 * STAKE)
         payer = chain.sender(PAYER)
         spec = self.model.weights.spec(self.deployment.contracts.step_verifier)
-        await payer.send(chain.models.register(spec, "cheats"))
+        if not await chain.models.is_registered(self.model_id):
+            await payer.send(chain.models.register(spec, "cheats"))
         await payer.send(chain.token.approve(self.deployment.contracts.channels, WORK))
         for at in range(len(self.bounds) - 1):
             await self.hire(at)
 
     async def hire(self, at: int) -> None:
         """A new worker for a place of the path."""
-        number = max(self.books, default=-1) + 1
+        number = max(self.books, default=self.first_hand - 1) + 1
         account, hot_key, chain = cold(number), hot(number), self.chain
         await fund(chain, account.address, STAKE)
         await fund(chain, hot_key.address)
@@ -139,31 +142,23 @@ MOVE_SECONDS = 600
 DAY = 86_400
 
 
-async def deploy(url: str) -> Deployment:
+def deploy(url: str, file: Path, move_seconds: int = MOVE_SECONDS, window: int = DAY) -> Deployment:
     """Contracts with a game whose times are long enough for a slow machine: nothing ends by itself in a test."""
-    async with Rpc(url) as rpc:
-        account = development_account(url)
-        sender = Sender(rpc, LOCAL_CHAIN_ID, UnlockedAccount(account), {})
-        creator = Creator(rpc, sender, lambda _: None)
-        token = await creator.create("WorkToken", account, 10**9 * WORK)
-        models = await creator.create("ModelRegistry")
-        beacon = await creator.create("Beacon", 1, 1)
-        judges = [await creator.create(name) for name in ("PaperJudge", "StatementJudge", "TraceJudge")]
-        steps = [await creator.create(name) for name in ("AttentionVerifier", "SamplingVerifier")]
-        verifier = await creator.create("StepVerifier", *steps)
-        nonce = await rpc.transaction_count(account)
-        channels, game = creation_address(account, nonce + 1), creation_address(account, nonce + 2)
-        stakes = await creator.create("StakeRegistry", (token, models, channels, game, 30 * DAY, 60))
-        await creator.create("Channels", (stakes, ZERO_ADDRESS, 0, DAY, 2 * DAY, 10))
-        times = (MOVE_SECONDS, DAY, DAY, 12 * MOVE_SECONDS)
-        amounts = (FIRST_SLASH, FIRST_SLASH_BPS, 4_000, 1_000, 10_000, BOND, 10, 10)
-        created = await creator.create("DisputeGame", (stakes, beacon, *judges, REWARD_POOL, *times, *amounts))
-        creator.check_address("DisputeGame", created, game)
-        return Deployment(
-            chain_id=LOCAL_CHAIN_ID,
-            deploy_block=creator.first_block,
-            token_symbol="WORK",
-            token_decimals=18,
-            contracts=Contracts(token, models, stakes, channels, beacon, game, verifier),
-            parameters=Parameters(DAY, 2 * DAY, 30 * DAY, 60, 10, 0, 1, 1, 10_000, 4_000, FIRST_SLASH, 32, 0),
-        )
+    numbers = {
+        "challenge-window": window,
+        "withdrawal-delay": 2 * window,
+        "unbonding": 3 * window + 60 * move_seconds,
+        "move-deadline": move_seconds,
+        "demand-grace": move_seconds,
+        "force-grace": DAY,
+        "margin": 12 * move_seconds,
+        "first-slash": 100,
+        "first-slash-bps": FIRST_SLASH_BPS,
+        "base-bond": 1,
+        "force-fee": 1,
+        "demand-fee": 1,
+        "reward-pool": REWARD_POOL,
+    }
+    options = [text for name, value in numbers.items() for text in (f"--{name}", str(value))]
+    assert main(["deploy", "--local", "--rpc", url, "--out", str(file), *options]) == 0
+    return Deployment.read(file)

@@ -9,7 +9,6 @@ from pathlib import Path
 from efedllm.chain.errors import EarlierTransaction, Reverted
 from efedllm.chain.follower import Follower
 from efedllm.chain.transactions import Receipt as Mined
-from efedllm.chain.transactions import Sender
 from efedllm.model.trace import Trace
 from efedllm.protocol.drawing import DrawPolicy
 from efedllm.protocol.game import OVER, WORKER_MOVES, Game, Paper, Phase, Side
@@ -30,7 +29,7 @@ from verifier.following import GameLedger
 from verifier.recompute import Recomputer, Shelf
 from verifier.store import Store
 from verifier.tracer import Tracer
-from verifier.verdict import Outcome, Verdict
+from verifier.verdict import Verdict
 from worker.defence import AnswerDemand, Exhibit, PostTrace, Reveal, RevealLeaf, answer, show
 
 
@@ -54,11 +53,10 @@ class Bench:
         self.court = ChainCourt(room.chain, room.chain.game, room.chain.sender(VERIFIER))
         self.tracer = Tracer(model.weights, model.backend, self.recomputer.rows, folder)
         follower = Follower(room.chain.events("DisputeGame"), GameLedger(self.docket))
-        self.challenger = Challenger(self.court, self.docket, self.tracer, deployment.domain, spec.vocab, follower)
+        self.challenger = Challenger(self.court, self.docket, self.tracer, self.setting, follower)
 
     def close(self) -> None:
         self.challenger.close()
-        self.tracer.close()
         self.store.close()
 
     def judge(self, session: Session, records: Sequence[Record], at: int, paid: Paid) -> tuple[Case, Verdict]:
@@ -158,11 +156,3 @@ async def play(bench: Bench, liar: Liar, passes: int = 120) -> None:
         if await room.chain.rpc.block_number() == before:
             room.anvil.increase_time(MOVE_SECONDS + 1)
     raise AssertionError("the games do not end")
-
-
-def is_fault(verdict: Verdict) -> bool:
-    return verdict.outcome is Outcome.FAULT
-
-
-def sender_of(room: Courtroom) -> Sender:
-    return room.chain.sender(VERIFIER)
