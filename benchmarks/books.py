@@ -59,10 +59,12 @@ class Client:
         path: Sequence[Worker],
         model_id: bytes,
         epoch: int = 0,
+        nonce: int = 0,
     ) -> None:
+        """`nonce`: of the request before the first; generated tokens follow from a request's nonce."""
         self.domain, self.payer, self.session, self.path = domain, payer, session, path
         self.books = [Book(payer, worker.cold, epoch) for worker in path]
-        self._model_id, self._epoch, self._nonce = model_id, epoch, 0
+        self._model_id, self._epoch, self._nonce = model_id, epoch, nonce
 
     def ask(self, prompt: Sequence[int], counts: Sequence[int]) -> Served:
         """A request that is answered, with receipts at these counts of generated tokens, the last of them the end."""

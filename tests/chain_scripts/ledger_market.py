@@ -1,5 +1,5 @@
 """A market with everything in it, on a real chain: several clients and workers, two epochs, a rotated key, a full ring,
-releases, penalties, withdrawals, fees. Workers hand out their books and records over HTTP.
+releases, disputes, withdrawals, fees. Workers hand out their books and records over HTTP.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from efedllm.chain.keys import KeyRole, KeyStore
 from efedllm.chain.local import AnvilProcess
 from efedllm.chain.model_registry import ModelSpec
 from efedllm.chain.stake_registry import Role, Service
-from efedllm.chain.transactions import UnlockedAccount
 from efedllm.protocol.model_spec import model_id
 from efedllm.protocol.objects import Fetch
 from efedllm.protocol.records import Record, pack_leaves
@@ -30,6 +29,8 @@ from efedllm.protocol.values import ZERO_ADDRESS
 from efedllm.protocol.vouchers import Leaf
 from tests.support.chain import WORK, fund
 from tests.support.small_server import Handler, SmallServer
+
+from .ledger_court import Case, Court
 
 DEPOSIT = 10**9
 FEE_BPS = 250
@@ -50,7 +51,9 @@ SESSIONS = [key(f"session {at}") for at in range(3)]
 COLD = [key(f"cold {at}") for at in range(3)]
 HOT = [key(f"hot {at}") for at in range(3)]
 NEW_HOT, ANNOUNCED = key("new hot"), key("announced hot")
-STRANGER, FEE_RECIPIENT = key("stranger"), key("fee recipient")
+STRANGER, FEE_RECIPIENT, FRIEND = key("stranger"), key("fee recipient"), key("friend")
+# There is time for every dispute in the window, and something is left for a second fault.
+OPTIONS = ("--challenge-window", "60", "--withdrawal-delay", "100", "--first-slash", "400")
 
 
 @dataclass
@@ -88,7 +91,7 @@ class CounterServer(SmallServer):
 
 
 class LedgerMarket:
-    """`build` makes the history. Workers 0 and 1 share a path, worker 2 has one of its own and is punished."""
+    """`build` makes the history. Workers 0 and 1 share a path, worker 2 has one of its own and is taken to court."""
 
     def __init__(self, chain: Chain, anvil: AnvilProcess, url: str, counter: Counter) -> None:
         self.chain, self.anvil, self.url, self.counter = chain, anvil, url, counter
@@ -115,7 +118,7 @@ class LedgerMarket:
         await self._fund(0, [COLD[0].address], DEPOSIT // 2)
         await self._trade()
         await self._fill_ring()
-        await self._punish()
+        await self._dispute(verifier)
         await self._end(verifier)
 
     async def _trade(self) -> None:
@@ -162,29 +165,22 @@ class LedgerMarket:
         self._pay(client, self._ask(client, range(2), (1,)), 0)
         return (await self._claim(1, [client], HOT[1])).claim_index
 
-    async def _punish(self) -> None:
-        """Worker 2 makes three claims; one is frozen and partly forfeited, one only frozen and thawed."""
-        chain, worker = self.chain, [self._worker(2)]
-        clients = [self._client(at, worker) for at in range(3)]
-        for client in clients:
-            self._pay(client, self._ask(client, range(9), (1, 5)), 1)
-            await self._claim(2, [client], HOT[2])
-        slasher = UnlockedAccount(ZERO_ADDRESS)
-        self.anvil.rpc("anvil_impersonateAccount", ZERO_ADDRESS)
-        self.anvil.rpc("anvil_setBalance", ZERO_ADDRESS, hex(10**20))
-        cold = COLD[2].address
-        for name, *arguments in (
-            ("freeze", cold, 0, 50),
-            ("freeze", cold, 1, 60),
-            ("unfreeze", cold, 1, 60),
-            ("forfeit", cold, 0, 70, PAYERS[0].address),
-        ):
-            await chain.sender(slasher).send(self._slasher_call("Channels", str(name), *arguments))
+    async def _dispute(self, verifier: LocalAccount) -> None:
+        """Worker 2 makes three claims, the first for tokens that its model does not have, and is taken to court."""
+        chain, worker, cases = self.chain, [self._worker(2)], []
+        for at in range(3):
+            client = Client(
+                self.domain, PAYERS[at].address, SESSIONS[at], worker, self.model_id, nonce=0 if at else SPEC.vocab
+            )
+            served = self._ask(client, range(9), (1, 5))
+            self._pay(client, served, 1)
+            claimed = await self._claim(2, [client], HOT[2])
+            cases.append(Case.of(served, claimed, client.books[0].leaves[-1], SESSIONS[at].address))
         await self._send(COLD[2], chain.stakes.request_unbond(5 * WORK))
-        await chain.sender(slasher).send(
-            self._slasher_call("StakeRegistry", "slash", cold, 998 * WORK, PAYERS[1].address)
-        )
-        await chain.sender(slasher).send(self._slasher_call("StakeRegistry", "jail", cold))
+        for challenger in (verifier, FRIEND):
+            await fund(chain, challenger.address, 1000 * WORK)
+        self._court, self._wrong = Court(chain, self.anvil, HOT[2], verifier, FRIEND), cases[0]
+        await self._court.hold(*cases)
 
     async def _end(self, verifier: LocalAccount) -> None:
         """A channel closes and is opened again; another is closing; stake is unbonded, taken back and withdrawn."""
@@ -213,6 +209,7 @@ class LedgerMarket:
         await self._send(verifier, chain.stakes.withdraw_stake(verifier.address))
         await self._send(verifier, chain.stakes.request_unbond(WORK))
         await self._send(COLD[2], chain.stakes.end_service())
+        await self._court.collect(self._wrong)
 
     # one step each
 
@@ -264,7 +261,3 @@ class LedgerMarket:
 
     async def _send(self, account: LocalAccount, call: Call) -> None:
         await self.chain.sender(account).send(call)
-
-    def _slasher_call(self, contract: str, function: str, *arguments: object) -> Call:
-        binding = self.chain.channels if contract == "Channels" else self.chain.stakes
-        return Call(binding.address, binding.interface.encode_call(function, *arguments), f"{contract}.{function}")
