@@ -32,6 +32,10 @@ class Payer:
         self._credit: asyncio.Future[int] | None = None
         self._gone: EfedllmError | None = None
 
+    @property
+    def worker(self) -> str:
+        return self._peer.worker
+
     def on_credited(self, message: Credited) -> None:
         """Raises Violation if no voucher is under way."""
         if self._credit is None or self._credit.done():

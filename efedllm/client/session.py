@@ -101,6 +101,8 @@ class Session:
             for reader in readers:
                 reader.cancel()
             await asyncio.gather(*(peer.close() for peer in self._peers), *readers, return_exceptions=True)
+            for payer in self._payers:
+                payer.on_gone(WorkerFailed(payer.worker, CLOSED, "the request has ended"))
             self._payments.release(self.job.request_id)
             await self._end(state)
             if not self.opened.done():
@@ -196,7 +198,10 @@ class Session:
             # What passed every check before is owed; from a liar on, nothing passes any more.
             await asyncio.gather(*(payer.finish() for payer in self._payers), return_exceptions=True)
             raise
-        await asyncio.gather(*(payer.finish() for payer in self._payers))
+        # All of them, whatever one comes to: a voucher under way would hold its channel after the request has ended.
+        for failure in await asyncio.gather(*(payer.finish() for payer in self._payers), return_exceptions=True):
+            if failure is not None:
+                raise failure
 
     async def _follow(self, checker: Checker) -> None:
         """Take messages until every worker signed its last receipt; after a cancellation, until nothing more comes."""

@@ -282,6 +282,23 @@ async def test_a_voucher_that_was_kept_but_not_credited_counts_once(tmp_path: Pa
             books(m, client)
 
 
+async def test_a_request_ends_with_no_voucher_under_way(tmp_path: Path) -> None:
+    """The last worker hangs up on its last voucher, while the first one takes its time to credit its own: both channels
+    are free for the next request, and no book is in doubt that need not be."""
+    async with clientless(tmp_path) as (m, signer), client_on(m.network, tmp_path / "now", signer) as client:
+        await read(client.generate(PROMPT, max_tokens=20))
+        m.workers[1].lies = Lies(hang_up_after=len(m.workers[1].memory.receipts))
+        m.workers[0].lies = Lies(credit_seconds=0.3)
+        with pytest.raises(WorkerFailed):
+            await read(client.generate(PROMPT, max_tokens=20))
+        assert not any(client._payments.channel(worker.address).lock.locked() for worker in m.workers)
+        assert client._payments.channel(m.workers[0].address).signed == m.workers[0].paid
+        for worker in m.workers:
+            worker.lies = Lies()
+        await read(client.generate(PROMPT, max_tokens=20))
+        books(m, client)
+
+
 async def test_two_copies_are_not_used_at_once(tmp_path: Path) -> None:
     async with clientless(tmp_path) as (m, signer), client_on(m.network, tmp_path / "now", signer):
         with pytest.raises(StoreError, match=r"another program \(process \d+\) uses"):

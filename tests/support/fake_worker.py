@@ -60,6 +60,8 @@ class Lies:
     token: Callable[[Token], list[Message]] = lambda token: [token]
     """What is sent to the client in place of a token."""
     credited: Callable[[int], int] = lambda total: total
+    credit_seconds: float = 0.0
+    """It takes so long to credit a voucher."""
     opened: Callable[[Opened], Message | None] = lambda opened: opened
     accepts_anything: bool = False
     """Signs behind an upstream receipt that is wrong."""
@@ -134,6 +136,7 @@ class FakeWorker:
                         answer = self._take(message)
                         if answer is None:
                             break
+                        await asyncio.sleep(self.lies.credit_seconds)
                         await socket.send_bytes(answer.frame().encode())
                         credit.set()
                     case Cancel():
