@@ -11,7 +11,7 @@ library Openings {
 
     /// @notice Cuts bytes in memory into leaves of 1,024, the last of which may be shorter, and hashes each.
     /// @dev The word before `place` must be allocated: prefixes stand there for a moment.
-    /// @param header eight bytes that every leaf begins with, as a number; not used without `withHeader`
+    /// @param header eight bytes that every leaf begins with, as a number; 0 without a header
     /// @param hashes where the hashes go
     /// @return end where they end
     function hashLeaves(
