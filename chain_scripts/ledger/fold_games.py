@@ -200,6 +200,9 @@ def _won(f: Folding, event: on_chain.Won) -> None:
     expected = (event.worker, event.request_id, event.challenger, Phase.CHALLENGER_WON.name)
     found = game and (game.worker, game.request_id, game.challenger, game.phase.name)
     f.want(where, f"won by {game_name(event.game_id)}", True, expected == found)
+    if game is not None:
+        f.want(where, f"counted {game_name(event.game_id)} before", False, game.is_counted)
+        game.is_counted = True
 
 
 def _divided(f: Folding, event: on_chain.Divided) -> None:

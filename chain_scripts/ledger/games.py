@@ -64,6 +64,8 @@ class GameState:
     height: int = 0
     in_row: bool = False
     path: int = 0
+    is_counted: bool = False
+    """It has its share in the pot."""
 
     @property
     def part(self) -> PartKey:
