@@ -52,8 +52,8 @@ BALANCES = {
         (f"claim 0 of {WORKERS[0]}: amount is 5, should be 0",),
     ),
     "frozen claim": Fault(
-        read("Channels", "claimOf", 0, 0, WORKERS[2], 1, field=3),
-        (f"claim 1 of {WORKERS[2]}: frozen is 0, should be ",),
+        read("Channels", "claimOf", 0, -1, WORKERS[2], 1, field=3),
+        (f"claim 1 of {WORKERS[2]}: frozen is ",),
     ),
     "commitment": Fault(
         read("Channels", "claimOf", 0, bytes(32), WORKERS[0], 1, field=4),
