@@ -128,7 +128,7 @@ abstract contract FaultLedger is GameParameters, ReentrancyGuardTransient {
     }
 
     function _askPaper() internal view returns (IPaperJudge.Admission memory) {
-        return abi.decode(JudgeCall.ask(address(paperJudge), abi.encode(_rules())), (IPaperJudge.Admission));
+        return abi.decode(JudgeCall.ask(address(paperJudge), _rules()), (IPaperJudge.Admission));
     }
 
     function _isProven(address worker, bytes32 requestId) internal view returns (bool) {

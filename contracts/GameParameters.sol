@@ -11,7 +11,7 @@ import {IPaperJudge} from "./interfaces/IPaperJudge.sol";
 import {IStakeRegistry} from "./interfaces/IStakeRegistry.sol";
 import {IStatementJudge} from "./interfaces/IStatementJudge.sol";
 import {ITraceJudge} from "./interfaces/ITraceJudge.sol";
-import {GameState} from "./libraries/GameState.sol";
+import {GameTurns} from "./libraries/GameTurn.sol";
 import {JudgeCall} from "./libraries/JudgeCall.sol";
 
 /// @title What a game is played by: contracts, times and amounts, and their bounds
@@ -109,7 +109,7 @@ abstract contract GameParameters is IDisputeGame {
 
     /// @inheritdoc IDisputeGame
     function longestGame() public view returns (uint256) {
-        return GameState.longestMoves() * moveDeadline;
+        return GameTurns.longestMoves() * moveDeadline;
     }
 
     function _rules() internal view returns (JudgeCall.Rules memory) {
@@ -131,7 +131,7 @@ abstract contract GameParameters is IDisputeGame {
     /// lock of its own.
     function _checkUnbonding(Parameters memory parameters, uint256 window, uint256 unbonding) private pure {
         uint256 needed = uint256(parameters.forceGrace) + window + parameters.moveDeadline + parameters.demandGrace;
-        needed += GameState.longestMoves() * parameters.moveDeadline + parameters.margin;
+        needed += GameTurns.longestMoves() * parameters.moveDeadline + parameters.margin;
         if (unbonding <= needed) revert ParameterOutOfRange("unbondingPeriod", unbonding);
     }
 

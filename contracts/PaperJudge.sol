@@ -5,7 +5,6 @@ import {IChannels} from "./interfaces/IChannels.sol";
 import {IDisputeGame} from "./interfaces/IDisputeGame.sol";
 import {IPaperJudge} from "./interfaces/IPaperJudge.sol";
 import {DrawProof} from "./libraries/DrawProof.sol";
-import {GameState} from "./libraries/GameState.sol";
 import {JudgeCall} from "./libraries/JudgeCall.sol";
 import {Papers} from "./libraries/Papers.sol";
 import {SignedObjects} from "./libraries/SignedObjects.sol";
@@ -16,7 +15,6 @@ contract PaperJudge is IPaperJudge {
     using DrawProof for IDisputeGame.Draw;
     using DrawProof for IDisputeGame.Part;
     using DrawProof for IDisputeGame.Leaf;
-    using GameState for GameState.Turn;
     using Papers for IDisputeGame.Paper;
     using Papers for SignedObjects.Receipt;
 
@@ -89,7 +87,7 @@ contract PaperJudge is IPaperJudge {
         admission.worker = paper.receipt.worker;
         admission.requestId = paper.receipt.requestId;
         admission.digest = paper.check(rules.channels.domainSeparator());
-        admission.turn = paper.turnOf().pack();
+        admission.turn = paper.turnOf();
         Papers.checkSigner(rules.stakeRegistry, admission.worker, admission.digest, paper.signature);
     }
 
@@ -100,23 +98,29 @@ contract PaperJudge is IPaperJudge {
         Admission memory admission,
         JudgeCall.Rules memory rules
     ) private view returns (uint256 amount) {
-        bool isDue = block.timestamp < IDisputeGame(msg.sender).forcedUntil(admission.digest);
-        if (draw.demandId != 0) {
-            _checkDemand(draw.demandId, admission.digest);
-            isDue = true;
-        }
         IDisputeGame.Part calldata part = draw.part;
         if (part.entries.length == 0) {
-            if (!isDue) revert IDisputeGame.NotForced(admission.digest);
+            if (!_isDue(draw.demandId, admission.digest)) revert IDisputeGame.NotForced(admission.digest);
             return 0;
         }
         IChannels.Claim memory claim = rules.channels.claimOf(admission.worker, part.claimIndex);
         DrawProof.Entry memory entry = part.entryOf(claim.commitment);
         amount = _amountIn(part, entry, admission.digest);
-        if (isDue) return amount;
         uint256 until = claim.claimedAt + rules.challengeWindow;
-        if (block.timestamp >= until) revert IDisputeGame.TooLate(until);
-        if (rules.minimumRateBps < DrawProof.BPS) _checkDrawn(draw, entry, claim.blockNumber, rules);
+        bool isNew = block.timestamp < until;
+        bool isDrawn =
+            isNew && (rules.minimumRateBps >= DrawProof.BPS || _isDrawn(draw, entry, claim.blockNumber, rules));
+        // Last, because few receipts need it.
+        if (isDrawn || _isDue(draw.demandId, admission.digest)) return amount;
+        if (!isNew) revert IDisputeGame.TooLate(until);
+        revert IDisputeGame.NotDrawn(draw.point);
+    }
+
+    /// @dev Whether the receipt was force-drawn, or the demand keeps it open.
+    function _isDue(uint256 demandId, bytes32 digest) private view returns (bool) {
+        if (demandId == 0) return block.timestamp < IDisputeGame(msg.sender).forcedUntil(digest);
+        _checkDemand(demandId, digest);
+        return true;
     }
 
     function _checkDemand(uint256 demandId, bytes32 digest) private view {
@@ -126,15 +130,19 @@ contract PaperJudge is IPaperJudge {
         if (block.timestamp > game.deadline) revert IDisputeGame.TooLate(game.deadline);
     }
 
-    function _checkDrawn(
+    function _isDrawn(
         IDisputeGame.Draw calldata draw,
         DrawProof.Entry memory entry,
         uint64 claimBlock,
         JudgeCall.Rules memory rules
-    ) private view {
+    ) private view returns (bool) {
         (bool ready, bytes32 seed) = rules.beacon.seedFor(claimBlock);
-        if (!ready) revert IDisputeGame.SeedNotReady(claimBlock);
-        draw.check(entry, seed, DrawProof.Policy(rules.minimumRateBps, rules.firstSlash, rules.challengerShareBps));
+        DrawProof.Policy memory policy = DrawProof.Policy(
+            rules.minimumRateBps,
+            rules.firstSlash,
+            rules.challengerShareBps
+        );
+        return ready && draw.isDrawn(entry, seed, policy);
     }
 
     function _amountIn(

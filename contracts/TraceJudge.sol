@@ -5,7 +5,7 @@ import {IDisputeGame} from "./interfaces/IDisputeGame.sol";
 import {IModelRegistry} from "./interfaces/IModelRegistry.sol";
 import {IStepVerifier} from "./interfaces/IStepVerifier.sol";
 import {ITraceJudge} from "./interfaces/ITraceJudge.sol";
-import {GameState} from "./libraries/GameState.sol";
+import {GameTurns} from "./libraries/GameTurn.sol";
 import {JudgeCall} from "./libraries/JudgeCall.sol";
 import {MerkleTree} from "./libraries/MerkleTree.sol";
 import {Papers} from "./libraries/Papers.sol";
@@ -136,7 +136,7 @@ contract TraceJudge is ITraceJudge {
         JudgeCall.Spot memory spot
     ) private view returns (uint256) {
         TraceShape.Shape memory shape = _shapeOf(paper, models.specOf(paper.request.modelId));
-        (uint256 slot, uint256 leaf) = GameState.split(spot.path);
+        (uint256 slot, uint256 leaf) = GameTurns.split(spot.path);
         if (spot.side == IDisputeGame.Side.Input) {
             TraceShape.Part memory row = _residualRow(shape);
             uint256 left = row.size * row.count - leaf * TraceShape.LEAF_BYTES;
@@ -188,7 +188,7 @@ contract TraceJudge is ITraceJudge {
         uint256 path,
         uint32 element
     ) private pure returns (IStepVerifier.Step memory) {
-        (uint256 slot, uint256 leaf) = GameState.split(path);
+        (uint256 slot, uint256 leaf) = GameTurns.split(path);
         (uint256 segment, uint256 tensor, uint256 row) = shape.placeOf(slot);
         return IStepVerifier.Step(uint32(segment), uint32(tensor), uint32(row), uint32(leaf), element);
     }

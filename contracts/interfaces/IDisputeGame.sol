@@ -166,7 +166,8 @@ interface IDisputeGame {
     event TracePosted(uint256 indexed gameId, bytes32 bodyRoot, uint40 deadline);
     /// @param phase Reveal; Leaf, Proof or Pick where the side is a single node
     event SideChosen(uint256 indexed gameId, Side side, bytes32 node, uint8 height, Phase phase, uint40 deadline);
-    event Revealed(uint256 indexed gameId, bytes32[] children, uint40 deadline);
+    /// @notice Of the moves of a round, the time of the next deadline follows from that of the block.
+    event Revealed(uint256 indexed gameId, bytes32[] children);
     /// @param digit number of the child among those revealed
     /// @param path, node, height where the descent is now, as in `Game`
     event Picked(
@@ -176,8 +177,7 @@ interface IDisputeGame {
         uint256 path,
         uint8 height,
         bool inRow,
-        Phase phase,
-        uint40 deadline
+        Phase phase
     );
     event LeafRevealed(uint256 indexed gameId, bytes leaf, uint40 deadline);
     /// @notice The end of a game or of a demand. Of the bond, and of the fee of a demand, so much went to each.
@@ -284,9 +284,8 @@ interface IDisputeGame {
     error NotInClaim(uint64 claimIndex, uint8 entry);
     /// @notice The leaf is not under the entry's root, or does not reach into what was claimed, or is another receipt's.
     error NotInEntry(bytes32 digest);
-    error SeedNotReady(uint64 claimBlock);
-    /// @notice Point number `point` of `points` does not lie in the leaf, or there is none.
-    error NotDrawn(uint256 point, uint256 points);
+    /// @notice There is no such point, or it does not lie in the leaf, or the seed of the claim's draws is not ready.
+    error NotDrawn(uint256 point);
     /// @notice The receipt was neither claimed nor force-drawn.
     error NotForced(bytes32 digest);
     error AlreadyForced(bytes32 digest);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {GameTurn} from "../libraries/GameTurn.sol";
 import {SignedObjects} from "../libraries/SignedObjects.sol";
 import {IDisputeGame} from "./IDisputeGame.sol";
 
@@ -12,7 +13,7 @@ interface IPaperJudge {
         address worker;
         bytes32 requestId;
         bytes32 digest; // of the receipt
-        uint256 turn; // GameState.Turn with the counts of the receipt
+        GameTurn turn; // with the counts of the receipt
         uint256 amount; // what the receipt's part of a claim is; 0 where no claim is shown
     }
 

@@ -4,7 +4,6 @@ pragma solidity 0.8.37;
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {IDisputeGame} from "../interfaces/IDisputeGame.sol";
-import {MerkleTree} from "./MerkleTree.sol";
 
 /// @title Which receipts of a claim are drawn, shown from its commitment
 /// @notice docs/protocol.md, Claims and Draws; `efedllm/protocol/drawing.py` draws the same points.
@@ -41,41 +40,42 @@ library DrawProof {
         if (!found) revert IDisputeGame.NotInClaim(part.claimIndex, part.entry);
 
         bytes calldata packed = part.entries[start:start + ENTRY_BYTES];
-        entry.channel = bytes20(packed[0:20]);
-        entry.from = uint96(bytes12(packed[20:32]));
-        entry.to = uint96(bytes12(packed[32:44]));
-        entry.receiptsRoot = bytes32(packed[44:76]);
+        bytes32 channelAndFrom;
+        bytes32 to;
+        bytes32 receiptsRoot;
+        assembly ("memory-safe") {
+            channelAndFrom := calldataload(packed.offset)
+            to := calldataload(add(packed.offset, 32))
+            receiptsRoot := calldataload(add(packed.offset, 44))
+        }
+        entry.channel = bytes20(channelAndFrom);
+        entry.from = uint96(uint256(channelAndFrom));
+        entry.to = uint96(bytes12(to));
+        entry.receiptsRoot = receiptsRoot;
         entry.hash = keccak256(abi.encodePacked(hex"00", packed));
     }
 
     /// @notice Amount that an entry holds for a leaf; reverts unless the leaf is under its root and reaches into it. Leaves
     /// and nodes are tagged, so a proof has the depth of the tree whatever its length pretends.
     function amountIn(IDisputeGame.Leaf calldata leaf, Entry memory entry) internal pure returns (uint256) {
-        bytes32 hash = keccak256(abi.encodePacked(hex"00", leaf.digest, leaf.before, leaf.end));
-        bool found =
-            leaf.end > entry.from &&
-                leaf.before < entry.to &&
-                leaf.before <= leaf.end &&
-                MerkleTree.contains(
-                    entry.receiptsRoot,
-                    hash,
-                    leaf.index,
-                    1 << leaf.proof.length,
-                    leaf.proof,
-                    MerkleTree.keccakNode
-                );
-        if (!found) revert IDisputeGame.NotInEntry(leaf.digest);
-        return Math.min(leaf.end, entry.to) - Math.max(leaf.before, entry.from);
+        (uint256 before, uint256 end) = (leaf.before, leaf.end);
+        bytes32[] calldata proof = leaf.proof;
+        bytes32 hash = keccak256(abi.encodePacked(bytes1(0), leaf.digest, uint128(before), uint128(end)));
+        bool found = end > entry.from && before < entry.to && before <= end && leaf.index >> proof.length == 0;
+        if (!found || _climb(hash, leaf.index, proof) != entry.receiptsRoot) {
+            revert IDisputeGame.NotInEntry(leaf.digest);
+        }
+        return Math.min(end, entry.to) - Math.max(before, entry.from);
     }
 
-    /// @notice Reverts unless the draw's point lies in its leaf. Leaves lie end to end, so those between two that reach into
-    /// the entry do so too; to count too few only makes fewer points.
-    function check(
+    /// @notice Whether the draw's point lies in its leaf. Leaves lie end to end, so those between two that reach into the
+    /// entry do so too; to count too few only makes fewer points.
+    function isDrawn(
         IDisputeGame.Draw calldata draw,
         Entry memory entry,
         bytes32 seed,
         Policy memory policy
-    ) internal pure {
+    ) internal pure returns (bool) {
         uint256 leaves = 1;
         if (draw.ends.length != 0) {
             if (draw.ends.length != 2) revert IDisputeGame.WrongCount(draw.ends.length, 2);
@@ -83,12 +83,10 @@ library DrawProof {
             amountIn(draw.ends[1], entry);
             leaves = uint256(draw.ends[1].index) + 1 - draw.ends[0].index;
         }
-        uint256 points = pointsOf(entry, seed, leaves, policy);
-        if (draw.point >= points) revert IDisputeGame.NotDrawn(draw.point, points);
+        if (draw.point >= pointsOf(entry, seed, leaves, policy)) return false;
         bytes32 random = keccak256(abi.encodePacked(seed, entry.hash, draw.point));
         uint256 drawn = entry.from + 1 + (uint256(random) % (entry.to - entry.from));
-        if (drawn <= draw.part.leaf.before || drawn > draw.part.leaf.end)
-            revert IDisputeGame.NotDrawn(draw.point, points);
+        return drawn > draw.part.leaf.before && drawn <= draw.part.leaf.end;
     }
 
     /// @notice How many points are drawn in an entry with so many leaves.
@@ -105,5 +103,26 @@ library DrawProof {
         if (uint256(random) % denominator < value % denominator) ++byValue;
         uint256 byCount = Math.ceilDiv(leaves * policy.minimumRateBps, BPS);
         return Math.min(Math.max(byValue, byCount), MAX_POINTS_PER_LEAF * leaves);
+    }
+
+    /// @dev Root of the keccak tree of MerkleTree in which `leaf` is number `index`.
+    function _climb(bytes32 leaf, uint256 index, bytes32[] calldata siblings) private pure returns (bytes32 root) {
+        assembly ("memory-safe") {
+            let pair := mload(0x40)
+            mstore8(pair, 1)
+            root := leaf
+            let end := add(siblings.offset, shl(5, siblings.length))
+            for {
+                let place := siblings.offset
+            } lt(place, end) {
+                place := add(place, 0x20)
+            } {
+                let isRight := shl(5, and(index, 1))
+                mstore(add(add(pair, 1), isRight), root)
+                mstore(sub(add(pair, 0x21), isRight), calldataload(place))
+                root := keccak256(pair, 0x41)
+                index := shr(1, index)
+            }
+        }
     }
 }

@@ -17,6 +17,11 @@ library GameId {
         return uint96(gameId) >> 16;
     }
 
+    /// @notice The id without the generation, as of no game.
+    function placeIdOf(uint256 gameId) internal pure returns (uint256) {
+        return gameId & ~(uint256(type(uint80).max) << 16);
+    }
+
     function placeOf(uint256 gameId) internal pure returns (uint256) {
         return uint16(gameId);
     }

@@ -38,22 +38,67 @@ library JudgeCall {
     uint256 private constant SPOT_BYTES = 6 * 32;
 
     /// @notice Asks a judge what the caller was asked; reverts as the judge does.
-    function ask(address judge, bytes memory context) internal view returns (bytes memory answer) {
-        bool done;
-        (done, answer) = judge.staticcall(bytes.concat(msg.data, context));
-        if (done) return answer;
+    function ask(address judge, Rules memory rules_) internal view returns (bytes memory) {
+        uint256 end;
         assembly ("memory-safe") {
-            revert(add(answer, 0x20), mload(answer))
+            end := add(mload(0x40), calldatasize())
+            mcopy(end, rules_, RULES_BYTES)
+            end := add(end, RULES_BYTES)
+        }
+        return _ask(judge, end);
+    }
+
+    /// @notice The same of a game.
+    function ask(address judge, Spot memory spot_, Rules memory rules_) internal view returns (bytes memory) {
+        uint256 end;
+        assembly ("memory-safe") {
+            end := add(mload(0x40), calldatasize())
+            mcopy(end, spot_, SPOT_BYTES)
+            end := add(end, SPOT_BYTES)
+            mcopy(end, rules_, RULES_BYTES)
+            end := add(end, RULES_BYTES)
+        }
+        return _ask(judge, end);
+    }
+
+    /// @dev With the calldata at the free memory pointer, and what stands behind them up to `end`.
+    function _ask(address judge, uint256 end) private view returns (bytes memory answer) {
+        assembly ("memory-safe") {
+            answer := mload(0x40)
+            calldatacopy(answer, 0, calldatasize())
+            let done := staticcall(gas(), judge, answer, sub(end, answer), 0, 0)
+            let size := returndatasize()
+            if iszero(done) {
+                returndatacopy(answer, 0, size)
+                revert(answer, size)
+            }
+            mstore(answer, size)
+            returndatacopy(add(answer, 0x20), 0, size)
+            mstore(0x40, and(add(add(answer, size), 0x3f), not(0x1f)))
         }
     }
 
     /// @notice What a judge was told behind the arguments: rules, or a spot and rules.
-    function rules() internal pure returns (Rules memory) {
-        return abi.decode(msg.data[msg.data.length - RULES_BYTES:], (Rules));
+    function rules() internal pure returns (Rules memory found) {
+        uint256 place;
+        assembly ("memory-safe") {
+            place := found
+        }
+        _copy(place, RULES_BYTES, RULES_BYTES);
     }
 
-    function spot() internal pure returns (Spot memory) {
-        uint256 end = msg.data.length - RULES_BYTES;
-        return abi.decode(msg.data[end - SPOT_BYTES:end], (Spot));
+    function spot() internal pure returns (Spot memory found) {
+        uint256 place;
+        assembly ("memory-safe") {
+            place := found
+        }
+        _copy(place, RULES_BYTES + SPOT_BYTES, SPOT_BYTES);
+    }
+
+    /// @dev What stands `fromEnd` bytes before the end of the calldata; the caller wrote it, so it is what it should be.
+    function _copy(uint256 place, uint256 fromEnd, uint256 size) private pure {
+        assembly ("memory-safe") {
+            calldatacopy(place, sub(calldatasize(), fromEnd), size)
+        }
     }
 }

@@ -7,24 +7,27 @@ library ShaPath {
     /// @notice Root over a power of two of nodes.
     function fold(bytes32[] calldata nodes) internal view returns (bytes32 root) {
         assembly ("memory-safe") {
-            let words := mload(0x40)
+            let words := add(mload(0x40), 0x20)
             let size := shl(5, nodes.length)
             calldatacopy(words, nodes.offset, size)
-            let pair := add(words, size) // tag, left, right
-            mstore8(pair, 1)
+            let done := 1
             for {} gt(size, 0x20) {} {
-                size := shr(1, size)
+                let end := add(words, size)
+                let to := words
                 for {
-                    let place := 0
-                } lt(place, size) {
-                    place := add(place, 0x20)
+                    let from := words
+                } lt(from, end) {
+                    from := add(from, 0x40)
                 } {
-                    let left := add(words, shl(1, place))
-                    mcopy(add(pair, 1), left, 0x40)
-                    if iszero(staticcall(gas(), 2, pair, 0x41, add(words, place), 0x20)) {
-                        revert(0, 0)
-                    }
+                    // The tag takes the place of a byte of the pair before, which is hashed already.
+                    mstore8(sub(from, 1), 1)
+                    done := and(done, staticcall(gas(), 2, sub(from, 1), 0x41, to, 0x20))
+                    to := add(to, 0x20)
                 }
+                size := shr(1, size)
+            }
+            if iszero(done) {
+                revert(0, 0)
             }
             root := mload(words)
         }
@@ -37,6 +40,7 @@ library ShaPath {
             let pair := mload(0x40)
             mstore8(pair, 1)
             root := leaf
+            let done := 1
             let end := add(siblings.offset, shl(5, siblings.length))
             for {
                 let place := siblings.offset
@@ -46,11 +50,12 @@ library ShaPath {
                 let isRight := shl(5, and(index, 1))
                 mstore(add(add(pair, 1), isRight), root)
                 mstore(sub(add(pair, 0x21), isRight), calldataload(place))
-                if iszero(staticcall(gas(), 2, pair, 0x41, 0, 0x20)) {
-                    revert(0, 0)
-                }
+                done := and(done, staticcall(gas(), 2, pair, 0x41, 0, 0x20))
                 root := mload(0)
                 index := shr(1, index)
+            }
+            if iszero(done) {
+                revert(0, 0)
             }
         }
     }

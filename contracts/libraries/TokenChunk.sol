@@ -31,13 +31,45 @@ library TokenChunk {
         uint256 height = depth < CHUNK_DEPTH ? depth : CHUNK_DEPTH;
         if (siblings.length != depth - height) revert IDisputeGame.WrongCount(siblings.length, depth - height);
 
-        bytes32[] memory nodes = new bytes32[](1 << height);
-        for (uint256 i; i < held; ++i) {
-            nodes[i] = MerkleTree.shaLeaf(tokens[i * TOKEN_BYTES:(i + 1) * TOKEN_BYTES]);
+        return ShaPath.climb(_subtree(tokens, height), chunk, siblings);
+    }
+
+    /// @dev Root of the tree over these tokens, padded with zero words to `1 << height` leaves. Assembly, because the worker
+    /// is paid a fixed fee for it.
+    function _subtree(bytes calldata tokens, uint256 height) private view returns (bytes32 root) {
+        assembly ("memory-safe") {
+            let words := mload(0x40)
+            let size := shl(add(height, 5), 1)
+            let pair := add(words, size) // tag, then a token or left and right
+            calldatacopy(words, calldatasize(), size) // zeros
+            mstore8(pair, 0)
+            let to := words
+            for {
+                let from := tokens.offset
+            } lt(from, add(tokens.offset, tokens.length)) {
+                from := add(from, 4)
+            } {
+                calldatacopy(add(pair, 1), from, 4)
+                if iszero(staticcall(gas(), 2, pair, 5, to, 0x20)) {
+                    revert(0, 0)
+                }
+                to := add(to, 0x20)
+            }
+            mstore8(pair, 1)
+            for {} gt(size, 0x20) {} {
+                size := shr(1, size)
+                for {
+                    let place := 0
+                } lt(place, size) {
+                    place := add(place, 0x20)
+                } {
+                    mcopy(add(pair, 1), add(words, shl(1, place)), 0x40)
+                    if iszero(staticcall(gas(), 2, pair, 0x41, add(words, place), 0x20)) {
+                        revert(0, 0)
+                    }
+                }
+            }
+            root := mload(words)
         }
-        for (uint256 size = nodes.length; size > 1; size /= 2) {
-            for (uint256 i; i < size; i += 2) nodes[i / 2] = MerkleTree.shaNode(nodes[i], nodes[i + 1]);
-        }
-        return ShaPath.climb(nodes[0], chunk, siblings);
     }
 }

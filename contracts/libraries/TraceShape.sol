@@ -43,6 +43,8 @@ library TraceShape {
     uint256 internal constant TENSOR_DEPTH = 5;
     uint256 internal constant LAYER_TENSORS = 28;
     uint256 internal constant EXIT_TENSORS = 19;
+    /// @dev Of a layer: its rows are blocks.
+    uint256 internal constant BLOCKS_TENSOR = 9;
     uint256 internal constant DIGITS = 128;
 
     uint256 private constant SCALE_BYTES = 16;
@@ -106,7 +108,7 @@ library TraceShape {
     function rowsOf(Shape memory shape, Kind kind, uint256 tensor) internal pure returns (uint256 first, uint256 end) {
         if (tensor >= tensorsOf(kind)) return (0, 0);
         if (kind == Kind.Exit) return (shape.promptCount - 1, shape.positions);
-        return (0, kind == Kind.Layer && tensor == 9 ? blocksOf(shape) : shape.positions);
+        return (0, kind == Kind.Layer && tensor == BLOCKS_TENSOR ? blocksOf(shape) : shape.positions);
     }
 
     /// @notice The one or two parts of a tensor's rows; the second has no elements where there is one. A tensor that does

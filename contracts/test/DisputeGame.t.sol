@@ -259,7 +259,7 @@ contract DisputeGameTest is Board {
         Shown[] memory shown = _three();
         IDisputeGame.Draw memory draw = shown[2].draw;
         vm.roll(vm.getBlockNumber() + 2);
-        _refuses(shown[2], abi.encodeWithSelector(IDisputeGame.SeedNotReady.selector, vm.getBlockNumber() - 2));
+        _refuses(shown[2], abi.encodeWithSelector(IDisputeGame.NotDrawn.selector, 0));
         uint64 block_ = uint64(vm.getBlockNumber() - 1);
         vm.setBlockhash(block_, keccak256("hash"));
         beacon.recordBeacon(block_);
@@ -270,12 +270,12 @@ contract DisputeGameTest is Board {
             try game.open(shown[i].paper, shown[i].draw) {
                 ++opened;
             } catch (bytes memory reason) {
-                vm.assertEq(reason, abi.encodeWithSelector(IDisputeGame.NotDrawn.selector, 0, 1));
+                vm.assertEq(reason, abi.encodeWithSelector(IDisputeGame.NotDrawn.selector, 0));
             }
         }
         vm.assertEq(opened, 1);
         draw.point = 1;
-        _refuses(shown[2], abi.encodeWithSelector(IDisputeGame.NotDrawn.selector, 1, 1));
+        _refuses(shown[2], abi.encodeWithSelector(IDisputeGame.NotDrawn.selector, 1));
     }
 
     /// @dev At a third of all, three leaves have a point each only where three are shown.
@@ -287,7 +287,7 @@ contract DisputeGameTest is Board {
         vm.setBlockhash(block_, keccak256("hash"));
         beacon.recordBeacon(block_);
         shown[2].draw.point = 2;
-        _refuses(shown[2], abi.encodeWithSelector(IDisputeGame.NotDrawn.selector, 2, 1));
+        _refuses(shown[2], abi.encodeWithSelector(IDisputeGame.NotDrawn.selector, 2));
         shown[2].draw.ends = new IDisputeGame.Leaf[](1);
         _refuses(shown[2], abi.encodeWithSelector(IDisputeGame.WrongCount.selector, 1, 2));
         IDisputeGame.Leaf[] memory ends = new IDisputeGame.Leaf[](2);
@@ -301,7 +301,7 @@ contract DisputeGameTest is Board {
                 try game.open(shown[i].paper, shown[i].draw) {
                     ++opened;
                 } catch (bytes memory reason) {
-                    vm.assertEq(reason, abi.encodeWithSelector(IDisputeGame.NotDrawn.selector, point, 3));
+                    vm.assertEq(reason, abi.encodeWithSelector(IDisputeGame.NotDrawn.selector, point));
                 }
             }
         }

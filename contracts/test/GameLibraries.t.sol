@@ -4,31 +4,88 @@ pragma solidity 0.8.37;
 import {IDisputeGame} from "../interfaces/IDisputeGame.sol";
 import {DrawProof} from "../libraries/DrawProof.sol";
 import {GameId} from "../libraries/GameId.sol";
-import {GameState} from "../libraries/GameState.sol";
+import {GameTurn, GameTurns} from "../libraries/GameTurn.sol";
 import {MerkleTree} from "../libraries/MerkleTree.sol";
+import {Papers} from "../libraries/Papers.sol";
 import {ShaPath} from "../libraries/ShaPath.sol";
+import {SignedObjects} from "../libraries/SignedObjects.sol";
 import {TokenChunk} from "../libraries/TokenChunk.sol";
+import {TraceShape} from "../libraries/TraceShape.sol";
 import {Test} from "./support/Test.sol";
 import {Trees} from "./support/Trees.sol";
 
 /// @notice What the game is made of, piece by piece.
 contract GameLibrariesTest is Test {
-    using GameState for GameState.Turn;
     using Trees for bytes32[][];
 
     /// @dev 11 levels of segments, 5 of tensors and 17 of rows make nine rounds, 24 levels of leaves six.
     function test_longestMoves_areThoseOfTheLargestModel() public pure {
-        vm.assertEq(GameState.longestMoves(), 4 + 2 * (9 + 6));
+        vm.assertEq(GameTurns.longestMoves(), 4 + 2 * (9 + 6));
     }
 
-    function testFuzz_pack_losesNothing(uint256 word, uint8 phase, uint8 side) public pure {
-        word &= ~(uint256(0xffff) << 80) & (type(uint256).max >> 8);
-        word |= (uint256(phase % 12) << 80) | (uint256(side % 4) << 88);
-        GameState.Turn memory turn = GameState.unpack(word);
-        vm.assertEq(turn.pack(), word);
-        vm.assertEq(uint256(turn.phase), phase % 12);
-        for (uint8 i; i < 12; ++i) vm.assertEq(turn.isIn(IDisputeGame.Phase(i)), i == phase % 12);
-        for (uint8 i; i < 4; ++i) vm.assertEq(turn.isOn(IDisputeGame.Side(i)), i == side % 4);
+    function testFuzz_turn_keepsEachFieldApart(uint256 word, uint256 value) public pure {
+        word &= ~(uint256(0xffff) << 80);
+        word |= ((value % 12) << 80) | ((value % 4) << 88);
+        GameTurn turn = GameTurn.wrap(word);
+        for (uint256 i; i < 12; ++i) vm.assertEq(turn.isIn(IDisputeGame.Phase(i)), i == value % 12);
+        for (uint256 i; i < 4; ++i) vm.assertEq(turn.isOn(IDisputeGame.Side(i)), i == value % 4);
+        vm.assertEq(uint256(turn.phase()), value % 12);
+        vm.assertEq(uint256(turn.side()), value % 4);
+        GameTurn other = turn
+            .withGeneration(uint24(value))
+            .withNext(uint16(value >> 8))
+            .withDeadline(uint40(value >> 16))
+            .withPath(uint64(value >> 32))
+            .withPhase(IDisputeGame.Phase.Lost);
+        vm.assertEq(other.generation(), uint24(value));
+        vm.assertEq(other.next(), uint16(value >> 8));
+        vm.assertEq(other.deadline(), uint40(value >> 16));
+        vm.assertEq(other.path(), uint64(value >> 32));
+        vm.assertTrue(other.isIn(IDisputeGame.Phase.Lost));
+        vm.assertTrue(other.isOn(IDisputeGame.Side(value % 4)));
+        vm.assertEq(other.height(), turn.height());
+        vm.assertEq(other.count(), turn.count());
+        vm.assertEq(other.promptCount(), turn.promptCount());
+        vm.assertEq(other.segments(), turn.segments());
+        for (uint256 i; i < 8; ++i) vm.assertEq(other.has(1 << i), turn.has(1 << i));
+    }
+
+    /// @dev Which subtrees of the body are empty, against TraceShape, which says the same of whole models.
+    function testFuzz_isEmpty_agreesWithTraceShape(
+        uint256 layers,
+        uint256 flags,
+        uint256 positions,
+        uint256 prompt,
+        uint256 slot
+    ) public pure {
+        TraceShape.Shape memory shape;
+        shape.layers = bound(layers, 1, 6);
+        shape.positions = bound(positions, 1, 600);
+        shape.promptCount = bound(prompt, 1, shape.positions);
+        (shape.entries, shape.exits) = (flags & 1, (flags >> 1) & 1);
+        shape.depth = MerkleTree.depthOf(shape.positions);
+        uint256 segments = shape.layers + shape.entries + shape.exits;
+        flags = (shape.entries * GameTurns.FIRST) | (shape.exits * (GameTurns.EXIT | GameTurns.LAST));
+        GameTurn turn = GameTurns.begin(shape.positions, shape.promptCount, segments, flags);
+        turn = turn.choose(IDisputeGame.Side.Body, 0);
+        vm.assertEq(turn.height(), TraceShape.upperDepth(shape));
+        slot %= 1 << turn.height();
+        while (turn.height() != 0) {
+            uint256 below = turn.height() - turn.roundLevels();
+            turn = turn.descend((slot >> below) & ((1 << turn.roundLevels()) - 1));
+            vm.assertEq(turn.height(), below);
+            vm.assertEq(turn.path(), slot >> below);
+            vm.assertEq(turn.isEmpty(), TraceShape.isEmpty(shape, below, slot >> below));
+        }
+        vm.assertTrue(turn.isIn(IDisputeGame.Phase.Pick));
+    }
+
+    function testFuzz_hashOf_isThatOfTheSignedObjects(
+        SignedObjects.Request memory request,
+        SignedObjects.Receipt memory receipt
+    ) public view {
+        vm.assertEq(this.hashOfRequest(request), SignedObjects.hash(request));
+        vm.assertEq(this.hashOfReceipt(receipt), SignedObjects.hash(receipt));
     }
 
     function testFuzz_gameId_holdsItsParts(address worker, uint24 generation, uint16 place) public pure {
@@ -71,7 +128,7 @@ contract GameLibrariesTest is Test {
     }
 
     /// @dev The points that `efedllm/protocol/drawing.py` draws.
-    function test_check_drawsWhatPythonDraws() public {
+    function test_isDrawn_drawsWhatPythonDraws() public view {
         string memory json = vm.readFile("tests/vectors/drawing.json");
         uint256 checked;
         for (uint256 i; vm.keyExistsJson(json, _key(i, "")); ++i) {
@@ -90,7 +147,7 @@ contract GameLibrariesTest is Test {
         string memory json,
         uint256 i,
         DrawProof.Policy memory policy
-    ) private returns (uint256 checked) {
+    ) private view returns (uint256 checked) {
         bytes32 seed = vm.parseJsonBytes32(json, _key(i, ".seed"));
         DrawProof.Entry memory entry;
         entry.from = vm.parseJsonUint(json, _key(i, ".entry.start"));
@@ -112,12 +169,19 @@ contract GameLibrariesTest is Test {
         for (uint32 j; j < points.length && DrawProof.pointsOf(entry, seed, 1, policy) > j; ++j) {
             draw.point = j;
             (draw.part.leaf.before, draw.part.leaf.end) = (uint128(points[j]) - 1, uint128(points[j]));
-            this.check(draw, entry, seed, policy);
+            vm.assertTrue(this.isDrawn(draw, entry, seed, policy));
             (draw.part.leaf.before, draw.part.leaf.end) = (uint128(points[j]), uint128(points[j]) + 1);
-            vm.expectPartialRevert(IDisputeGame.NotDrawn.selector);
-            this.check(draw, entry, seed, policy);
+            vm.assertFalse(this.isDrawn(draw, entry, seed, policy));
             ++checked;
         }
+    }
+
+    function hashOfRequest(SignedObjects.Request calldata request) external pure returns (bytes32) {
+        return Papers.hashOf(request);
+    }
+
+    function hashOfReceipt(SignedObjects.Receipt calldata receipt) external pure returns (bytes32) {
+        return Papers.hashOf(receipt);
     }
 
     function fold(bytes32[] calldata nodes) external view returns (bytes32) {
@@ -137,13 +201,13 @@ contract GameLibrariesTest is Test {
         return TokenChunk.rootOf(tokens, chunk, count, siblings);
     }
 
-    function check(
+    function isDrawn(
         IDisputeGame.Draw calldata draw,
         DrawProof.Entry memory entry,
         bytes32 seed,
         DrawProof.Policy memory policy
-    ) external pure {
-        DrawProof.check(draw, entry, seed, policy);
+    ) external pure returns (bool) {
+        return DrawProof.isDrawn(draw, entry, seed, policy);
     }
 
     function _nodes(bytes32 seed, uint256 count) private pure returns (bytes32[] memory nodes) {

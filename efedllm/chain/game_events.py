@@ -42,7 +42,6 @@ class SideChosen(Event):
 class Revealed(Event):
     game_id: int
     children: tuple[bytes, ...]
-    deadline: int
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,6 @@ class Picked(Event):
     height: int
     in_row: bool
     phase: Phase
-    deadline: int
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,9 @@ def session_key(number: int) -> LocalAccount:
 class Market:
     """All contracts on a chain of their own, a worker with stake, and transactions of anybody."""
 
+    game = ""
+    """The dispute game, where there is one."""
+
     def __init__(self, anvil: AnvilProcess) -> None:
         self._anvil = anvil
         anvil.rpc("anvil_autoImpersonateAccount", True)
@@ -57,7 +60,7 @@ class Market:
         self.models = self._create("ModelRegistry")
         nonce = int(anvil.rpc("eth_getTransactionCount", self.bank, "latest"), 16)
         channels = creation_address(self.bank, nonce + 1)
-        self.slasher = address("slasher")
+        self.slasher = self._slasher(nonce)
         stakes = (self.token, self.models, channels, self.slasher, UNBONDING, 2 * DAY)
         self.stakes = self._create("StakeRegistry", stakes)
         parameters = (self.stakes, address("treasury"), 500, WINDOW, WITHDRAWAL_DELAY, 10)
@@ -66,6 +69,10 @@ class Market:
         self.beacon = self._create("Beacon", 1, 1)
         self.domain = Domain(int(anvil.rpc("eth_chainId"), 16), self.channels)
 
+    def _slasher(self, nonce: int) -> str:
+        """Who can slash: somebody with an account. `nonce`: the bank's for the stake registry."""
+        return address("slasher")
+
     def call(self, sender: str, contract: str, function: str, *arguments: object) -> int:
         """Gas of a transaction to the contract of that name."""
         places = {
@@ -73,6 +80,7 @@ class Market:
             "StakeRegistry": self.stakes,
             "Channels": self.channels,
             "Beacon": self.beacon,
+            "DisputeGame": self.game,
         }
         return self._send(sender, places[contract], interface(contract).encode_call(function, *arguments))
 
