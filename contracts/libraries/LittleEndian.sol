@@ -25,7 +25,7 @@ library LittleEndian {
         }
     }
 
-    /// @param size bytes of the integer, at most 32
+    /// @param size bytes of the integer, below 32
     function uintAt(uint256 place, uint256 size) internal pure returns (uint256 value) {
         // Neighbouring bytes exchange their places, then pairs of them, and so on: the whole word is reversed.
         value = int32sAt(place);

@@ -9,16 +9,9 @@ pragma solidity 0.8.37;
 library Openings {
     uint256 private constant LEAF_BYTES = 1024;
 
-    /// @notice Copies bytes to a place of the memory.
-    function load(bytes calldata data, uint256 place) internal pure {
-        assembly ("memory-safe") {
-            calldatacopy(place, data.offset, data.length)
-        }
-    }
-
     /// @notice Cuts bytes in memory into leaves of 1,024, the last of which may be shorter, and hashes each.
     /// @dev The word before `place` must be allocated: prefixes stand there for a moment.
-    /// @param header eight bytes that every leaf begins with, as a number; not used without `withHeader`
+    /// @param header eight bytes that every leaf begins with, as a number; 0 without a header
     /// @param hashes where the hashes go
     /// @return end where they end
     function hashLeaves(

@@ -82,7 +82,7 @@ library Trials {
         uint256 length = held.size * held.count;
         if (leaf.length != length) revert IStepVerifier.LeafLength(leaf.length, length);
         uint256 place = allocate(held.size);
-        Openings.load(leaf[step.element * held.size:(step.element + 1) * held.size], place);
+        _load(leaf[step.element * held.size:(step.element + 1) * held.size], place);
         trial.element = LittleEndian.uintAt(place, held.size);
 
         uint256 layerGroup = FIRST_LAYER + uint256(case_.start) + trial.segment - shape.entries;
@@ -230,7 +230,7 @@ library Trials {
         if (opening.data.length != length) {
             revert IStepVerifier.OperandLength(number, opening.data.length, length);
         }
-        Openings.load(opening.data, place);
+        _load(opening.data, place);
     }
 
     /// @notice Refuses the operand that was taken last unless its hash is that of a node.
@@ -256,6 +256,13 @@ library Trials {
         assembly ("memory-safe") {
             place := mload(0x40)
             mstore(0x40, add(place, and(add(length, 31), not(31))))
+        }
+    }
+
+    /// @dev Copies bytes to a place in memory.
+    function _load(bytes calldata data, uint256 place) private pure {
+        assembly ("memory-safe") {
+            calldatacopy(place, data.offset, data.length)
         }
     }
 }

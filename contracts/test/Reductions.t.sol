@@ -28,7 +28,7 @@ contract ReductionsTest is Test {
     function testFuzz_integers_areWhatPlainSolidityReads(bytes32 word) public pure {
         bytes memory data = abi.encode(word);
         uint256 place = _place(data);
-        for (uint256 size = 1; size <= 32; ++size) {
+        for (uint256 size = 1; size < 32; ++size) {
             vm.assertEq(LittleEndian.uintAt(place, size), PlainReductions.uintAt(data, 0, size));
         }
         vm.assertEq(LittleEndian.int8At(place), int256(int8(uint8(PlainReductions.uintAt(data, 0, 1)))));

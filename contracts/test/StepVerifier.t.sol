@@ -81,7 +81,7 @@ contract StepVerifierTest is Test {
         _assertRefused(case_, none, leaf, operands, abi.encodeWithSelector(IStepVerifier.NoSuchStep.selector, none));
     }
 
-    function test_isWrong_isFalseForGatesOfEverySize() public view {
+    function test_isWrong_isFalseWhereRealTracesHaveNoExample() public view {
         bytes[] memory trials = vm.parseJsonBytesArray(vm.readFile("tests/vectors/steps.json"), ".right");
         for (uint256 i; i < trials.length; ++i) {
             (bool success, bytes memory answer) = _judge(trials[i]);

@@ -214,15 +214,15 @@ library SamplingSteps {
         trial.demand(tile < trial.shape.tilesOf());
         (uint256 z, uint256 w) = _openTile(trial, operands, tile);
         Kept memory kept = _openCuts(trial, operands, sampling);
-        uint256 count = _tileCount(trial, tile);
         uint256 left = rest;
-        for (uint256 i; i < count; ++i) {
-            uint256 weight = _keptWeight(kept, LittleEndian.uintAt(z + 4 * i, 4), w + 4 * i);
-            if (weight > left) return (tile * TILE + i) | (tile << 32) | (rest << 64);
+        uint256 token = tile * TILE;
+        for (uint256 end = token + _tileCount(trial, tile); ; ++token) {
+            trial.demand(token < end);
+            uint256 weight = _keptWeight(kept, LittleEndian.uintAt(z, 4), w);
+            if (weight > left) return token | (tile << 32) | (rest << 64);
             left -= weight;
+            (z, w) = (z + 4, w + 4);
         }
-        trial.demand(false);
-        return 0;
     }
 
     /// @dev The first int32 that is the largest.

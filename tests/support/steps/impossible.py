@@ -16,7 +16,7 @@ from tests.support.steps.filling import filled
 from tests.support.steps.opened import HEADER, Opened
 from tests.support.steps.trial import Trial, trial_of
 
-SHAPE = Shape(model_spec(hidden=80, heads=4, kv_heads=2, head_dim=12, vocab=600), 0, 3, 12, 10, 3)
+SHAPE = Shape(model_spec(hidden=80, heads=4, kv_heads=2, head_dim=8, vocab=600), 0, 3, 12, 10, 3)
 CUT = Sampling(temperature=60_000, topK=20, topP=50_000)
 GREEDY = Sampling(temperature=0, topK=0, topP=65_536)
 ENTRY, LAYER, EXIT = 0, 1, SHAPE.segments - 1
