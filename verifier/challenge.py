@@ -53,7 +53,8 @@ class Standing:
 
     now: seconds, of the newest block. clock: the same by the clock, where no block came for a while. games: those of
     one's own on the receipt, oldest first, as far as the contract still knows them. open_until: when the receipt can no
-    longer be disputed; 0 while its claim is not there. spendable: base units that may be bound in one more bond.
+    longer be disputed; 0 while its claim is not there. bond, fee: base units that a game costs until it is won, and a
+    demand on top until it is unanswered; spendable: what there is for that. has_lost: a game, not a demand.
     next_chunk: first group of tokens that no demand asked for yet.
     """
 
@@ -66,6 +67,8 @@ class Standing:
     is_refundable: bool
     bond: int
     spendable: int
+    fee: int = 0
+    has_lost: bool = False
     is_drawn: bool = True
     next_chunk: int = 0
 
@@ -91,7 +94,7 @@ def decide(remedy: Remedy | None, standing: Standing) -> Action:
         return Over("the chain cannot judge this")
     if not isinstance(remedy, PlayGame | Demand):
         return Move.STATE
-    if any(one.phase is Phase.WORKER_WON for one in standing.games):
+    if standing.has_lost:
         return Over("a game on this receipt was lost")
     if standing.open_until and standing.now > standing.open_until:
         return Over("too late: the receipt can no longer be disputed")
@@ -99,8 +102,9 @@ def decide(remedy: Remedy | None, standing: Standing) -> Action:
         return Wait("its claim is not on the chain (any more)")
     if isinstance(remedy, Demand) and standing.next_chunk >= remedy.chunks:
         return Wait("all its tokens were published: they are looked at next")
-    if standing.bond > standing.spendable:
-        return Wait(f"a bond of {standing.bond} base units is more than the {standing.spendable} there are for it")
+    cost = standing.bond + (standing.fee if isinstance(remedy, Demand) else 0)
+    if cost > standing.spendable:
+        return Wait(f"a bond of {cost} base units is more than the {standing.spendable} there are for it")
     return Move.DEMAND if isinstance(remedy, Demand) else Move.OPEN
 
 

@@ -1,7 +1,7 @@
 """Whether a drawn receipt tells the truth. Pure: what was fetched is an argument, computing goes through a seam."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Protocol
 
@@ -23,6 +23,9 @@ class Compute(Protocol):
 
     def row_roots(self, start: int, end: int, inputs: Sequence[int] | memoryview) -> list[bytes]:
         """Root of the row that leaves the layers at each position."""
+
+    def rows(self, start: int, end: int, inputs: Sequence[int] | memoryview) -> bytes:
+        """The rows themselves: int32 [positions, hidden], little-endian."""
 
     def sampled(self, start: int, end: int, inputs: Sequence[int] | memoryview, request: Request) -> list[int]:
         """Token that the last layers give after each position from the end of the prompt on."""
@@ -66,14 +69,30 @@ def check(setting: Setting, case: Case, compute: Compute) -> Verdict:
     try:
         receipt = _open(setting, case)
         _check_claims(setting, case, receipt)
-        missing = _check_upstream(setting, case, receipt)
+        missing = [_open_tokens(setting, case, receipt)]
+        _check_fed(setting, case, receipt)
+        missing.append(_check_upstream(setting, case, receipt))
         if receipt.shard == len(case.record.request.path) - 1:
             _check_tokens(setting, case, receipt, compute)
         else:
             _check_rows(setting, case, receipt, compute)
     except Finding as finding:
         return finding.verdict
-    return missing or Verdict(Outcome.OK, receipt.worker)
+    return next((one for one in missing if one is not None), Verdict(Outcome.OK, receipt.worker))
+
+
+def with_own_rows(setting: Setting, case: Case, compute: Compute) -> Case | None:
+    """The case with rows that the model gives from the tokens, where they are those that the worker signed for: what it
+    keeps to itself then hides nothing. The record opens the token root."""
+    found = find_receipt(setting.domain, case.record, case.drawn.leaf.receipt_digest)
+    if found is None:
+        return None
+    receipt, _ = found
+    start = case.record.request.path[receipt.shard].start
+    rows = compute.rows(0, start, _tokens(case.record, receipt)[: receipt.positions])
+    record = replace(case.record, rows=rows)
+    roots = _row_roots(setting, record, receipt.positions)
+    return replace(case, record=record) if roots is not None and tree_root(roots) == receipt.inputRoot else None
 
 
 def find_receipt(domain: eip712.Domain, record: Record, digest: bytes) -> tuple[Receipt, bytes] | None:
@@ -93,7 +112,7 @@ def signer_of(domain: eip712.Domain, receipt: Receipt, signature: bytes) -> str 
 
 
 def _open(setting: Setting, case: Case) -> Receipt:
-    """The receipt that was paid for, once the record opens everything that it commits to except its output."""
+    """The receipt that was paid for, once it is known whose it is and for which request."""
     drawn, record, request = case.drawn, case.record, case.record.request
     found = find_receipt(setting.domain, record, drawn.leaf.receipt_digest)
     if found is None:
@@ -112,24 +131,18 @@ def _open(setting: Setting, case: Case) -> Receipt:
         raise not_had(drawn.worker, Missing.REQUEST_SIGNATURE, reason)
     if request.modelId != setting.model.model_id:
         raise Finding(Verdict(Outcome.OTHER_MODEL, drawn.worker, reason=f"model {request.modelId.hex()}"))
-    tokens = _tokens(record, receipt)
-    if len(tokens) != receipt.promptCount + receipt.generated or tree_root(_leaves(tokens)) != receipt.tokenRoot:
-        raise not_had(drawn.worker, Missing.TOKENS, "the tokens handed out do not have the token root that was signed")
-    if len(record.prompt) != request.promptCount or prompt_root(record.salt, record.prompt) != request.promptRoot:
-        raise not_had(drawn.worker, Missing.PROMPT, "the prompt handed out does not have the root that was signed")
     return receipt
 
 
 def _check_claims(setting: Setting, case: Case, receipt: Receipt) -> None:
-    """Everything that the worker signed which is wrong whatever the model computes."""
-    drawn, record, request = case.drawn, case.record, case.record.request
+    """What the worker signed that is wrong whatever the tokens are and whatever the model computes."""
+    drawn, request = case.drawn, case.record.request
     for name, ours in (("worker", drawn.worker), ("payer", request.payer)):
         if (theirs := getattr(receipt, name)) != ours:
             raise at_fault(drawn.worker, Fault.FOREIGN, f"claimed a receipt whose {name} is {theirs}, not {ours}")
     try:
         # Whether the request came in time is between client and worker: the clock is set so that it did.
         check_request(request, setting.model, request.expiry - 1)
-        check_prompt(request, record.salt, record.prompt, setting.model.vocab)
     except RequestError as error:
         raise at_fault(drawn.worker, Fault.REQUEST, error) from error
     try:
@@ -138,6 +151,28 @@ def _check_claims(setting: Setting, case: Case, receipt: Receipt) -> None:
         raise at_fault(drawn.worker, Fault.RECEIPT, error) from error
     if (paid := drawn.leaf.after - drawn.leaf.before) > receipt.fee:
         raise at_fault(drawn.worker, Fault.OVERCHARGED, f"claimed {paid} base units for a receipt of {receipt.fee}")
+
+
+def _open_tokens(setting: Setting, case: Case, receipt: Receipt) -> Verdict | None:
+    """Whether the record holds the tokens, and the prompt that the client signed; the verdict to give if the latter
+    cannot be told, which keeps nobody from computing what follows from the tokens."""
+    drawn, record, request = case.drawn, case.record, case.record.request
+    tokens = _tokens(record, receipt)
+    if len(tokens) != receipt.promptCount + receipt.generated or tree_root(_leaves(tokens)) != receipt.tokenRoot:
+        raise not_had(drawn.worker, Missing.TOKENS, "the tokens handed out do not have the token root that was signed")
+    if len(record.prompt) != request.promptCount or prompt_root(record.salt, record.prompt) != request.promptRoot:
+        reason = "the prompt handed out does not have the root that was signed"
+        return not_had(drawn.worker, Missing.PROMPT, reason).verdict
+    try:
+        check_prompt(request, record.salt, record.prompt, setting.model.vocab)
+    except RequestError as error:
+        raise at_fault(drawn.worker, Fault.REQUEST, error) from error
+    return None
+
+
+def _check_fed(setting: Setting, case: Case, receipt: Receipt) -> None:
+    """A first shard's input is that of its tokens."""
+    drawn, record = case.drawn, case.record
     if receipt.shard == 0:
         fed = _tokens(record, receipt)[: receipt.positions]
         if receipt.inputRoot != tree_root(_leaves(fed)):

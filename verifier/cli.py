@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Follow claims, draw receipts, recompute them, and name whoever is at fault. Runs until Ctrl-C or SIGTERM; with --json
-it prints an object a line for every event: watching, checked, fault, ended.
+it prints an object a line for every event: watching, checked, fault, ended; and of what it takes to the chain: opened,
+demanded, slashed, won, refunded, collected, lost, each with its transaction and gas, and float where bonds need more.
 
 With --once: handle every claim that is mined by now, once, and report all that is known, this run's and earlier ones'.
 Exit code then: 0 everything drawn is right, 3 a worker is at fault, 4 nothing worse than data that could not be had.
@@ -27,7 +28,7 @@ Exit code then: 0 everything drawn is right, 3 a worker is at fault, 4 nothing w
 
 
 def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
-    from argparse import RawDescriptionHelpFormatter
+    from argparse import BooleanOptionalAction, RawDescriptionHelpFormatter
 
     parser = subparsers.add_parser(
         "verifier",
@@ -44,6 +45,17 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--poll", type=float, default=1.0, metavar="SECONDS", help="pause between passes (default: 1)")
     parser.add_argument("--backend", help="integer back end (default: the fastest that passes its self-test)")
     parser.add_argument("--threads", type=int, default=1, help="compute threads (default: 1)")
+    parser.add_argument(
+        "--challenge",
+        action=BooleanOptionalAction,
+        help="take faults to the chain (default: where it has a dispute game, and not with --once); bonds and gas are"
+        " paid by the hot key",
+    )
+    parser.add_argument(
+        "--bond-budget",
+        metavar="AMOUNT",
+        help="whole tokens bound in bonds at a time (default: what the hot key holds)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -81,4 +93,6 @@ def _options(arguments: Namespace) -> Options:
         backend=arguments.backend,
         threads=arguments.threads,
         max_gas_price=arguments.max_gas_price,
+        challenge=arguments.challenge,
+        bond_budget=arguments.bond_budget,
     )

@@ -40,10 +40,12 @@ class Court(Protocol):
     async def shares(self, worker: str, request_id: bytes) -> int: ...
     async def money(self, worker: str, claim: int, entry: int, receipt_digest: bytes) -> Money: ...
     async def bond(self, worker: str) -> int: ...
+    async def demand_fee(self) -> int: ...
     async def balance(self) -> int: ...
     async def approve(self, amount: int) -> None: ...
     async def news(self, behind: Cursor | None) -> Sequence[Event]: ...
     async def send(self, call: Call) -> Receipt: ...
+    async def gas(self, transaction_hash: bytes) -> int: ...
 
 
 class ChainCourt:
@@ -85,6 +87,9 @@ class ChainCourt:
     async def bond(self, worker: str) -> int:
         return await self.calls.bond_for(worker)
 
+    async def demand_fee(self) -> int:
+        return await self.calls.number("demandFee")
+
     async def balance(self) -> int:
         return await self._chain.token.balance_of(self.address)
 
@@ -100,3 +105,8 @@ class ChainCourt:
 
     async def send(self, call: Call) -> Receipt:
         return await self._sender.send(call)
+
+    async def gas(self, transaction_hash: bytes) -> int:
+        """That a transaction used; 0 where the node does not know it any more."""
+        mined = await self._chain.rpc.receipt(transaction_hash)
+        return 0 if mined is None else mined.gas_used

@@ -34,11 +34,12 @@ class Docket:
     def dossiers(self) -> list[Dossier]:
         return self._dossiers("1")
 
-    def close(self, dossier: Dossier, why: str) -> None:
+    def close(self, dossier: Dossier, why: str, block: int) -> None:
+        """Nothing is left to do, by what was so at `block`: should that be replaced, it is opened again."""
         with self._db.transaction() as db:
             db.execute(
-                "UPDATE challenges SET closed = ? WHERE worker = ? AND receipt_digest = ?",
-                (why, dossier.worker, dossier.receipt_digest),
+                "UPDATE challenges SET closed = ?, closed_block = ? WHERE worker = ? AND receipt_digest = ?",
+                (why, block, dossier.worker, dossier.receipt_digest),
             )
 
     def _dossiers(self, where: str) -> list[Dossier]:
@@ -103,6 +104,7 @@ class Docket:
         with self._db.transaction() as db:
             db.execute("DELETE FROM game_cursors WHERE block > ?", (block,))
             db.execute("DELETE FROM game_events WHERE block > ?", (block,))
+            db.execute("UPDATE challenges SET closed = NULL, closed_block = NULL WHERE closed_block > ?", (block,))
 
     def games(self) -> list[int]:
         rows = self._db.rows("SELECT DISTINCT game FROM game_events WHERE game IS NOT NULL")
@@ -138,7 +140,7 @@ def enter_dossier(db: sqlite3.Connection, dossier: Dossier) -> None:
         "ON CONFLICT (worker, receipt_digest) DO UPDATE SET claim = excluded.claim, entry = excluded.entry, "
         "leaf = excluded.leaf, leaf_before = excluded.leaf_before, leaf_after = excluded.leaf_after, "
         "outcome = excluded.outcome, kind = excluded.kind, reason = excluded.reason, positions = excluded.positions, "
-        "evidence = excluded.evidence, draw = excluded.draw, closed = NULL",
+        "evidence = excluded.evidence, draw = excluded.draw, closed = NULL, closed_block = NULL",
         (
             draw.worker,
             draw.claim,

@@ -54,11 +54,7 @@ def pack_evidence(claim: Claim, draw: Draw, leaves: list[Leaf], case: Case, verd
 def keep_evidence(folder: Path, data: bytes, claim: Claim, draw: Draw, verdict: Verdict) -> Evidence:
     """Write the file, whole and on disk. Raises StoreError."""
     assert isinstance(verdict.kind, Fault)
-    path = folder / f"{verdict.worker[2:10].lower()}-{draw.leaf.receipt_digest.hex()}.msgpack"
-    try:
-        files.replace(path, data)
-    except OSError as error:
-        raise StoreError(f"cannot write {path} ({error.strerror}): free or repair the disk") from error
+    path = keep_file(folder, data, draw, verdict)
     return Evidence(
         path=str(path),
         sha256=sha256(data).digest(),
@@ -70,6 +66,16 @@ def keep_evidence(folder: Path, data: bytes, claim: Claim, draw: Draw, verdict: 
         kind=verdict.kind,
         reason=verdict.reason,
     )
+
+
+def keep_file(folder: Path, data: bytes, draw: Draw, verdict: Verdict) -> Path:
+    """The same for what is no fault (yet). Raises StoreError."""
+    path = folder / f"{verdict.worker[2:10].lower()}-{draw.leaf.receipt_digest.hex()}.msgpack"
+    try:
+        files.replace(path, data)
+    except OSError as error:
+        raise StoreError(f"cannot write {path} ({error.strerror}): free or repair the disk") from error
+    return path
 
 
 def _without_rows(record: Record | None) -> bytes | None:

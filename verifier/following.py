@@ -1,4 +1,4 @@
-"""What the verifier learns from the chain, kept in its store."""
+"""What the verifier learns from the chain, kept in its store: claims, and its own games."""
 
 import logging
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from efedllm.chain.events import Claimed
 from efedllm.chain.follower import handle
 from efedllm.protocol.claims import unpack_entries
 
+from .docket import Docket
 from .findings import Claim
 from .store import Store
 
@@ -32,6 +33,22 @@ class ClaimLedger:
 
     def roll_back(self, block: int) -> None:
         self._store.roll_back(block)
+
+
+class GameLedger:
+    """What the dispute game tells goes into the docket with the cursor behind it, and out again."""
+
+    def __init__(self, docket: Docket) -> None:
+        self._docket = docket
+
+    def cursors(self) -> Sequence[Cursor]:
+        return self._docket.cursors()
+
+    def enter(self, page: Page) -> None:
+        self._docket.advance(page.cursor, page.events)
+
+    def roll_back(self, block: int) -> None:
+        self._docket.roll_back(block)
 
 
 def _claim(event: Claimed) -> Claim:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from efedllm.chain.game_events import Answered, LeafRevealed, Picked, Revealed, SideChosen
+from efedllm.chain.game_events import Answered, Demanded, LeafRevealed, Picked, Revealed, SideChosen
 from efedllm.chain.origin import Event
 from efedllm.protocol.descent import Descent, Spot, TreeSource
 from efedllm.protocol.errors import ProtocolError
+from efedllm.protocol.frames import unpack_tokens
 from efedllm.protocol.partial_tree import PartialTree
 
 
@@ -58,3 +59,20 @@ def fold(descent: Descent, events: Sequence[Event]) -> History:
             case Answered():
                 tokens = event.tokens
     return History(root, tuple(rounds), leaf, tokens)
+
+
+def published_tokens(events: Sequence[Event], receipt_digest: bytes) -> list[int]:
+    """Token ids of a receipt that answers to demands brought on the chain, from the first on without a gap."""
+    chunks: dict[int, bytes] = {}
+    numbers: dict[int, int] = {}
+    for event in events:
+        if isinstance(event, Demanded) and event.receipt_digest == receipt_digest:
+            numbers[event.game_id] = event.chunk
+        elif isinstance(event, Answered) and event.game_id in numbers:
+            chunks[numbers[event.game_id]] = event.tokens
+    tokens: list[int] = []
+    for number in range(len(chunks)):
+        if number not in chunks:
+            break
+        tokens += unpack_tokens(chunks[number])
+    return tokens

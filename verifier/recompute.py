@@ -1,5 +1,6 @@
 """Recomputing a shard in bounded memory: one sequence, some rows at a time, at most one model's worth of weights."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,39 +43,43 @@ class Shelf:
 
 
 class Recomputer:
-    """`check.Compute` over the layers of a built model."""
+    """`check.Compute` over the layers of a built model. Threads wait for each other: weights fit memory once."""
 
     def __init__(self, shelf: Shelf, chunk_positions: int = CHUNK_POSITIONS) -> None:
         self._shelf, self._chunk_positions = shelf, chunk_positions
+        self._lock = threading.Lock()
 
     def row_roots(self, start: int, end: int, inputs: Sequence[int] | memoryview) -> list[bytes]:
-        shard = self._shelf.take(start, end)
-        size = shard.dimensions.hidden * 4
-        roots: list[bytes] = []
-        for _, rows in self._outputs(shard, inputs):
-            data = rows.cpu().numpy().tobytes()
-            roots += [row_root(data[at : at + size]) for at in range(0, len(data), size)]
-        return roots
+        with self._lock:
+            shard = self._shelf.take(start, end)
+            size = shard.dimensions.hidden * 4
+            roots: list[bytes] = []
+            for _, rows in self._outputs(shard, inputs):
+                data = rows.cpu().numpy().tobytes()
+                roots += [row_root(data[at : at + size]) for at in range(0, len(data), size)]
+            return roots
 
     def rows(self, start: int, end: int, inputs: Sequence[int] | memoryview) -> bytes:
         """What leaves the layers: int32 [positions, hidden], little-endian."""
-        shard = self._shelf.take(start, end)
-        return b"".join(rows.cpu().numpy().tobytes() for _, rows in self._outputs(shard, inputs))
+        with self._lock:
+            shard = self._shelf.take(start, end)
+            return b"".join(rows.cpu().numpy().tobytes() for _, rows in self._outputs(shard, inputs))
 
     def sampled(self, start: int, end: int, inputs: Sequence[int] | memoryview, request: Request) -> list[int]:
-        shard = self._shelf.take(start, end)
-        asked = request.sampling
-        parameters = SamplingParameters(temperature=asked.temperature, top_p=asked.topP, top_k=asked.topK)
-        step = max(1, LOGITS_VALUES // shard.dimensions.vocab)
-        tokens: list[int] = []
-        for position, rows in self._outputs(shard, inputs):
-            for at in range(max(0, request.promptCount - 1 - position), len(rows), step):
-                used = rows[at : at + step]
-                # The token sampled from the row at position p is the one at p + 1.
-                places = range(position + at + 1, position + at + 1 + len(used))
-                options = [parameters] * len(used), [request.seed] * len(used), places
-                tokens += sample(shard.logits(used), *options, shard.tables.exp2).tolist()
-        return tokens
+        with self._lock:
+            shard = self._shelf.take(start, end)
+            asked = request.sampling
+            parameters = SamplingParameters(temperature=asked.temperature, top_p=asked.topP, top_k=asked.topK)
+            step = max(1, LOGITS_VALUES // shard.dimensions.vocab)
+            tokens: list[int] = []
+            for position, rows in self._outputs(shard, inputs):
+                for at in range(max(0, request.promptCount - 1 - position), len(rows), step):
+                    used = rows[at : at + step]
+                    # The token sampled from the row at position p is the one at p + 1.
+                    places = range(position + at + 1, position + at + 1 + len(used))
+                    options = [parameters] * len(used), [request.seed] * len(used), places
+                    tokens += sample(shard.logits(used), *options, shard.tables.exp2).tolist()
+            return tokens
 
     def _outputs(self, shard: Shard, inputs: Sequence[int] | memoryview) -> Iterator[tuple[int, Tensor]]:
         """(first position, int32 rows [count, hidden]) of every chunk."""

@@ -15,6 +15,7 @@ CREATE TABLE challenges (
     evidence TEXT NOT NULL,
     draw BLOB,
     closed TEXT,
+    closed_block INTEGER,
     PRIMARY KEY (worker, receipt_digest)
 ) WITHOUT ROWID;
 CREATE INDEX challenges_open ON challenges (worker, request_id) WHERE closed IS NULL;

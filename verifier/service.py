@@ -7,25 +7,32 @@ left for the next pass.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from efedllm.chain.chain import Chain
-from efedllm.chain.errors import ChainUnreachable, Reverted, TransactionError, UnknownBlock
+from efedllm.chain.errors import ChainUnreachable, Reorganised, Reverted, TransactionError, UnknownBlock
 from efedllm.chain.follower import Follower
 from efedllm.chain.transactions import Sender
 from efedllm.client.records import Unanswered
 from efedllm.protocol.drawing import DrawPolicy, draw
 from efedllm.protocol.merkle import tree_root
+from efedllm.protocol.records import Record
 from efedllm.protocol.vouchers import Leaf, keccak_node
 
-from .check import Case, Compute, Drawn, Setting, check
-from .evidence import keep_evidence, pack_evidence
+from .check import Case, Compute, Drawn, Setting, check, find_receipt, with_own_rows
+from .docket import Docket
+from .dossier import Dossier
+from .draw_proof import prove_draw
+from .evidence import keep_evidence, keep_file, pack_evidence
 from .findings import About, Checked, Claim, Draw, Undrawn
 from .following import ClaimLedger
+from .history import published_tokens
 from .plan import candidate, retry_delay
+from .remedy import remedy_for
 from .report import Report, fault_line, make_report
 from .sources import Sources
 from .store import Store
@@ -34,6 +41,9 @@ from .verdict import Fault, Missing, Outcome, Verdict, not_had
 log = logging.getLogger("efedllm.verifier")
 
 _NO_SEED = "the block that fixes its draws did not come yet, or was not confirmed"
+
+PATIENCE = 3
+"""Times that a worker is asked for what it keeps to itself before it is asked on the chain."""
 
 OnVerdict = Callable[[Checked], None]
 
@@ -50,6 +60,8 @@ class Parts:
     compute: Compute
     evidence_folder: Path
     on_verdict: OnVerdict
+    docket: Docket | None = None
+    """Where faults go that are to be taken to the chain; None: they are only told."""
 
 
 class Verifier:
@@ -168,19 +180,22 @@ class Verifier:
         drawn = Drawn(item.worker, entry.channel, item.leaf)
         case = about = None
         try:
-            record = await self._parts.sources.record(item.worker, item.leaf.request_id)
+            record = await self._record(item)
         except Unanswered as error:
             verdict = not_had(item.worker, Missing.ANSWER, error).verdict
         else:
-            case, about = await self._parts.sources.case(drawn, record)
+            case, about = await self._parts.sources.case(drawn, self._with_published(item, record))
             verdict = await self._judge(case)
+            if verdict.kind is Missing.ROWS:
+                case, verdict = await self._judge_without_rows(case, verdict)
             if verdict.kind is Fault.OUTPUT and verdict.position is None and about is not None:
                 case, verdict = await self._locate(case, about, verdict)
         evidence = None
         if verdict.outcome is Outcome.FAULT and case is not None:
             data = pack_evidence(claim, item, store.leaves_of(item), case, verdict)
             evidence = keep_evidence(self._parts.evidence_folder, data, claim, item, verdict)
-        store.set_verdict(item, verdict, about, self._clock() + retry_delay(attempts), evidence)
+        dossier = self._dossier(claim, item, case, about, verdict, attempts) if case and about else None
+        store.set_verdict(item, verdict, about, self._clock() + retry_delay(attempts), evidence, dossier)
         checked = Checked(item, about, verdict, evidence.path if evidence else None)
         if verdict.outcome is Outcome.FAULT:
             log.error("%s", fault_line(checked))
@@ -191,6 +206,47 @@ class Verifier:
         else:
             log.info("receipt 0x%s of %s: %s", item.leaf.receipt_digest.hex(), item.worker, verdict.outcome)
         self._parts.on_verdict(checked)
+
+    async def _record(self, item: Draw) -> Record:
+        """The worker's record, or what others of the path keep of the same receipt. Raises Unanswered."""
+        try:
+            return await self._parts.sources.record(item.worker, item.leaf.request_id)
+        except Unanswered:
+            others = self._parts.store.workers_of(item.leaf.request_id) - {item.worker}
+            found = await self._parts.sources.stand_in(others, item.leaf.request_id, item.leaf.receipt_digest)
+            if found is None:
+                raise
+            return found
+
+    def _with_published(self, item: Draw, record: Record) -> Record:
+        """The record with the tokens that a demand brought on the chain, which nobody can alter."""
+        found = find_receipt(self._parts.setting.domain, record, item.leaf.receipt_digest)
+        if self._parts.docket is None or found is None:
+            return record
+        tokens = published_tokens(self._parts.docket.events(), item.leaf.receipt_digest)
+        if len(tokens) < found[0].promptCount + found[0].generated:
+            return record
+        prompt = found[0].promptCount
+        return replace(record, prompt=tokens[:prompt], generated=tokens[prompt:])
+
+    async def _judge_without_rows(self, case: Case, verdict: Verdict) -> tuple[Case, Verdict]:
+        """The same with the rows that the verifier's own model gives, if they are what was signed for."""
+        loop, setting = asyncio.get_running_loop(), self._parts.setting
+        own = await loop.run_in_executor(self._thread, with_own_rows, setting, case, self._parts.compute)
+        return (case, verdict) if own is None else (own, await self._judge(own))
+
+    def _dossier(
+        self, claim: Claim, item: Draw, case: Case, about: About, verdict: Verdict, attempts: int
+    ) -> Dossier | None:
+        """What is taken to the chain because of a verdict: faults at once, silence once it was asked a few times."""
+        if self._parts.docket is None or (verdict.outcome is Outcome.UNAVAILABLE and attempts < PATIENCE):
+            return None
+        if remedy_for(self._parts.setting, case, verdict) is None:
+            return None
+        leaves = self._parts.store.leaves_of(item)
+        data = pack_evidence(claim, item, leaves, case, verdict)
+        path = keep_file(self._parts.evidence_folder, data, item, verdict)
+        return Dossier(item, verdict, about.positions, str(path), prove_draw(self._policy, claim, item, leaves))
 
     async def _judge(self, case: Case) -> Verdict:
         loop = asyncio.get_running_loop()
@@ -208,31 +264,66 @@ class Verifier:
         return located, await self._judge(located)
 
 
-async def run_once(verifier: Verifier, stop: asyncio.Event, wait_seconds: float, poll_seconds: float) -> None:
-    """Passes until every claim mined by now was drawn and every drawn receipt was asked for, or time is up."""
+class Stepper(Protocol):
+    """Something that does all there is to do now, pass after pass."""
+
+    async def step(self) -> object: ...
+
+
+class Player(Stepper, Protocol):
+    """`Challenger`."""
+
+    def is_done(self) -> bool: ...
+
+
+async def run_once(
+    verifier: Verifier,
+    stop: asyncio.Event,
+    wait_seconds: float,
+    poll_seconds: float,
+    player: Player | None = None,
+) -> None:
+    """Passes until every claim mined by now was drawn and every drawn receipt was asked for, and until the games about
+    what was found are over, or time is up."""
     target = await verifier.head()
     deadline = time.monotonic() + wait_seconds
     while not stop.is_set():
         await verifier.step()
-        if verifier.is_done(target):
+        if player is not None:
+            await player.step()
+        if verifier.is_done(target) and (player is None or player.is_done()):
             return
         if time.monotonic() >= deadline:
-            log.warning("blocks did not come in time: some claims have no seed yet, run again")
+            log.warning("blocks did not come in time: some claims have no seed yet or games no end, run again")
             return
         await asyncio.sleep(poll_seconds)
 
 
-async def run_forever(verifier: Verifier, stop: asyncio.Event, poll_seconds: float) -> None:
+async def run_together(steppers: Sequence[Stepper], stop: asyncio.Event, poll_seconds: float) -> None:
+    """All of them at once, each at its own pace, until `stop` or until one of them fails."""
+    running = [asyncio.ensure_future(run_forever(one, stop, poll_seconds)) for one in steppers]
+    try:
+        await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
+        for one in running:
+            if one.done():
+                one.result()
+    finally:
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def run_forever(stepper: Stepper, stop: asyncio.Event, poll_seconds: float) -> None:
     """Pass after pass until `stop`. An unreachable chain is waited for."""
     while not stop.is_set():
-        work = asyncio.ensure_future(verifier.step())
+        work = asyncio.ensure_future(stepper.step())
         ended = asyncio.ensure_future(stop.wait())
         try:
             await asyncio.wait({work, ended}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 try:
                     work.result()
-                except (ChainUnreachable, UnknownBlock) as error:
+                except (ChainUnreachable, UnknownBlock, Reorganised) as error:
                     log.warning("%s; waiting", error)
                 try:
                     await asyncio.wait_for(ended, poll_seconds)

@@ -165,6 +165,11 @@ class Store:
         )
         return [(_draw(row), row[8]) for row in rows]
 
+    def workers_of(self, request_id: bytes) -> set[str]:
+        """Who was paid for a request, as far as that was drawn."""
+        rows = self._db.rows("SELECT DISTINCT worker FROM draws WHERE request_id = ?", (request_id,))
+        return {worker for (worker,) in rows}
+
     def claim_of(self, draw: Draw) -> Claim:
         return self._claim(draw.worker, draw.claim)
 

@@ -54,7 +54,7 @@ class Market:
     async def open(self) -> None:
         """Register the model, workers and the verifier; open the channels."""
         chain = self.chain
-        spec = model_spec(read_manifest(self.model))
+        spec = model_spec(read_manifest(self.model), chain.deployment.contracts.step_verifier)
         await fund(chain, PAYER.address, WORK)
         payer = chain.sender(PAYER)
         await payer.send(chain.models.register(spec, "tiny"))
@@ -82,9 +82,8 @@ class Market:
     ) -> list[Record]:
         """A request served by all workers, every receipt of it (or the first `paid`) paid for by a voucher."""
         self._nonce += 1
-        request = make_request(
-            self.model, prompt, self.bounds, max_tokens, Sampling(60_000, 40, 60_000), (), self._nonce
-        )
+        sampling, judge = Sampling(60_000, 40, 60_000), self.chain.deployment.contracts.step_verifier
+        request = make_request(self.model, prompt, self.bounds, max_tokens, sampling, (), self._nonce, judge)
         records = serve(self.model, request, prompt, cheats, self.domain, epoch=0)
         for shop, record in zip(self.shops, records, strict=True):
             shop.records[eip712.digest(self.domain, request)] = record

@@ -29,7 +29,7 @@ from efedllm.protocol.pricing import CHUNK_POSITIONS, is_due
 from efedllm.protocol.receipts import Commitments, receipt_for
 from efedllm.protocol.records import Record
 from efedllm.protocol.requests import ModelLimits, prompt_root
-from efedllm.protocol.values import ZERO_HASH
+from efedllm.protocol.values import ZERO_ADDRESS, ZERO_HASH
 from efedllm.protocol.vouchers import Leaf
 from verifier.check import Case, Drawn, Setting
 
@@ -94,10 +94,10 @@ def hot(index: int) -> LocalAccount:
     return key(f"hot {index}")
 
 
-def limits(folder: Path) -> ModelLimits:
+def limits(folder: Path, step_verifier: str = ZERO_ADDRESS) -> ModelLimits:
     manifest = read_manifest(folder)
     d = manifest.dimensions
-    return ModelLimits(model_id(model_spec(manifest)), d.layers, d.vocab, d.context)
+    return ModelLimits(model_id(model_spec(manifest, step_verifier)), d.layers, d.vocab, d.context)
 
 
 def setting(folder: Path) -> Setting:
@@ -112,6 +112,7 @@ def make_request(
     sampling: Sampling | None = None,
     stop_ids: tuple[int, ...] = (),
     nonce: int = 1,
+    step_verifier: str = ZERO_ADDRESS,
 ) -> Request:
     """`bounds`: 0, the layers at which the path is cut, and the number of layers."""
     hops = tuple(Hop(cold(at).address, start, end, 5 + at, 7 + at) for at, (start, end) in enumerate(pairwise(bounds)))
@@ -120,7 +121,7 @@ def make_request(
         nonce=nonce,
         expiry=2_000_000_000,
         kind=KIND_INFERENCE,
-        modelId=limits(folder).model_id,
+        modelId=limits(folder, step_verifier).model_id,
         path=hops,
         promptRoot=prompt_root(SALT, list(prompt)),
         promptCount=len(prompt),

@@ -55,6 +55,11 @@ class Desk:
     clock: Clock = field(default_factory=Clock)
     told: list[Checked] = field(default_factory=list)
 
+    @property
+    def setting(self) -> Setting:
+        judge = self.chain.deployment.contracts.step_verifier
+        return Setting(self.chain.deployment.domain, limits(self.model, judge), local_setting(self.model).hidden)
+
     @asynccontextmanager
     async def verifier(self) -> AsyncIterator[Verifier]:
         domain = self.chain.deployment.domain
@@ -65,7 +70,7 @@ class Desk:
                 store=store,
                 sources=Sources(self.chain.stakes, source, domain),
                 sender=self.chain.sender(VERIFIER_HOT),
-                setting=Setting(domain, limits(self.model), local_setting(self.model).hidden),
+                setting=self.setting,
                 compute=self.recomputer,
                 evidence_folder=self.folder / "evidence",
                 on_verdict=self.told.append,
@@ -185,14 +190,38 @@ async def test_step_needs_no_neighbour_where_the_record_holds_its_receipts(
     assert (found["checked"], found["ok"], found["exit_code"]) == (1, 1, 0)
 
 
-async def test_step_counts_withheld_rows_as_unavailable(market: Market, desk: Desk, anvil: AnvilProcess) -> None:
+async def test_step_computes_withheld_rows_from_the_tokens(market: Market, desk: Desk, anvil: AnvilProcess) -> None:
     market.ask(PROMPT, 19)
+    await market.claim(1)
+    market.alter(1, without_rows)
+    found = await report_after(desk, anvil)
+    assert (found["checked"], found["ok"], found["exit_code"]) == (1, 1, 0)
+
+
+async def test_step_counts_withheld_rows_as_unavailable_where_others_were_received(
+    market: Market, desk: Desk, anvil: AnvilProcess
+) -> None:
+    market.ask(PROMPT, 19, {0: Cheat(weights=flip_weight)})
     await market.claim(1)
     market.alter(1, without_rows)
     found = await report_after(desk, anvil)
     assert found["exit_code"] == 4
     (row,) = found["unavailable"]  # type: ignore[misc]
     assert (row["worker"], row["kind"], row["outcome"]) == (cold(1).address, Missing.ROWS, Outcome.UNAVAILABLE)
+
+
+async def test_step_judges_a_silent_worker_by_what_its_neighbour_keeps(
+    market: Market, desk: Desk, anvil: AnvilProcess
+) -> None:
+    records = market.ask(PROMPT, 19, {1: Cheat(weights=flip_weight)})
+    for at in (1, 2):
+        await market.claim(at)
+    market.alter(2, lambda record: replace(record, upstream=records[1].receipts))
+    request_id = records[1].receipts[0][0].requestId
+    del market.shops[1].records[request_id]
+    found = await report_after(desk, anvil)
+    faults = found["faults"]
+    assert isinstance(faults, list) and {fault["worker"] for fault in faults} == {cold(1).address}
 
 
 async def test_step_refuses_leaves_that_are_not_under_the_claimed_root(

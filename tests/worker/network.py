@@ -83,7 +83,8 @@ class RunningWorker:
 
 class WorkerGroup:
     """`ranges`: one worker per layer range of the built model in `folder`. `identities`: address and hot key of each,
-    where they are not to be new ones; their stores lie in `data` under their addresses."""
+    where they are not to be new ones; their stores lie in `data` under their addresses. `model_id`: what the model is
+    registered as."""
 
     def __init__(
         self,
@@ -91,9 +92,11 @@ class WorkerGroup:
         ranges: list[tuple[int, int]],
         data: Path,
         identities: list[tuple[str, LocalAccount]] | None = None,
+        model_id: bytes = MODEL_ID,
         **changes: Any,
     ) -> None:
         self.folder, self.ranges, self.data, self.changes = folder, ranges, data, changes
+        self.model_id = model_id
         self.identities = identities or [(Account.create().address, Account.create()) for _ in ranges]
         self.chain = MemoryChain()
         self.workers: list[RunningWorker] = []
@@ -120,7 +123,7 @@ class WorkerGroup:
         stack = await self._stack.enter_async_context(AsyncExitStack())
         shard = Shard(load(self.folder, start, end), select("exact"))
         d = shard.dimensions
-        limits = ModelLimits(MODEL_ID, d.layers, d.vocab, d.context)
+        limits = ModelLimits(self.model_id, d.layers, d.vocab, d.context)
         store = Store(path)
         store.interrupt_open()
         engine = Engine(shard, 4)
@@ -154,9 +157,9 @@ class WorkerGroup:
         hop = Hop(address, start, end, PROMPT_PRICE, TOKEN_PRICE)
         return RunningWorker(address, hot_key, context, service, store, url, hop, stack)
 
-    def open_channels(self, payer: str, session_key: str, deposit: int = 10**6) -> None:
+    def open_channels(self, payer: str, session_key: str, deposit: int = 10**6, epoch: int = 1) -> None:
         for worker in self.workers:
-            self.chain.channels[payer, worker.address, session_key] = ChannelState(deposit, 0, False, 1)
+            self.chain.channels[payer, worker.address, session_key] = ChannelState(deposit, 0, False, epoch)
 
 
 def random_salt() -> bytes:

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,7 +60,7 @@ async def test_a_worker_learns_what_became_of_its_registration(
 ) -> None:
     market = await Market.open(chain, tmp_path)
     cold, hot, owner = market.cold.address, market.hot.address, chain.sender(market.cold)
-    await check_standing(chain, cold, hot)
+    assert await check_standing(chain, cold, hot) is None
     service, events = Watched(), []
     notices = Notices(lambda _, event: events.append(event))
     watching = asyncio.create_task(watch_standing(chain, cold, hot, service, notices, 0.02))  # type: ignore[arg-type]
@@ -69,8 +70,13 @@ async def test_a_worker_learns_what_became_of_its_registration(
         await owner.send(chain.stakes.request_unbond(stake))
         await until(lambda: service.objection is not None)
         assert "has no stake" in str(service.objection)
+        # What it did can be disputed until its stake is gone, and only with its hot key can it answer.
+        assert "has no stake" in str(await check_standing(chain, cold, hot))
         with pytest.raises(StartError, match="has no stake"):
-            await check_standing(chain, cold, hot)
+            await check_standing(chain, cold, OTHER)
+        chain_without_game: Any = SimpleNamespace(stakes=chain.stakes, game=None)
+        with pytest.raises(StartError, match="has no stake"):
+            await check_standing(chain_without_game, cold, hot)
         anvil.revert(before)  # a reorganisation takes it back
         await until(lambda: service.objection is None)
         await chain.sender(market.cold).send(chain.stakes.rotate_hot_key(OTHER))
