@@ -102,13 +102,13 @@ def _side_chosen(f: Folding, event: on_chain.SideChosen) -> None:
 
 def _revealed(f: Folding, event: on_chain.Revealed) -> None:
     if game := _moved(f, event, Phase.REVEAL, Phase.PICK):
-        game.deadline = event.deadline
+        game.deadline = None
 
 
 def _picked(f: Folding, event: on_chain.Picked) -> None:
     if game := _moved(f, event, Phase.PICK, event.phase):
         game.node, game.path, game.height = event.node, event.path, event.height
-        game.in_row, game.deadline = event.in_row, event.deadline
+        game.in_row, game.deadline = event.in_row, None
 
 
 def _leaf_revealed(f: Folding, event: on_chain.LeafRevealed) -> None:
@@ -168,7 +168,7 @@ def _moved(f: Folding, event: Any, before: Phase, after: Phase) -> GameState | N
         f.want(where, "opened", True, False)
         return None
     f.want(where, "phase", before.name, game.phase.name)
-    game.phase = after
+    game.phase, game.moved_in = after, event.origin.block_number
     return game
 
 
