@@ -35,6 +35,11 @@ class Network:
         """A model whose registration is not confirmed yet has none."""
         return self.models[model_id][0] if model_id in self.models else model_id.hex()[:12]
 
+    @property
+    def disputes(self) -> tuple[int, int]:
+        """Open games and faults in all."""
+        return sum(games for games, _ in self.records.values()), sum(faults for _, faults in self.records.values())
+
     def gaps(self, model_id: bytes) -> list[tuple[int, int]]:
         """Layers of the model that no active worker serves."""
         from efedllm.chain.participants import uncovered
@@ -111,8 +116,14 @@ def _result(chain: Chain, network: Network) -> dict[str, object]:
             for address, state in network.participants.items()
             if address not in network.accounts
         ],
+        "disputes": _disputes(network) if chain.game else None,
         "own": network.own and {"address": network.own[0], "eth": str(network.own[1]), "work": str(network.own[2])},
     }
+
+
+def _disputes(network: Network) -> dict[str, object]:
+    open_games, faults = network.disputes
+    return {"open_games": open_games, "faults": faults}
 
 
 def _worker(network: Network, worker: str) -> dict[str, object]:
@@ -165,6 +176,9 @@ def _text(chain: Chain, network: Network) -> str:
     verifiers = [(a, show(state.stake)) for a, state in network.participants.items() if a not in network.accounts]
     if verifiers:
         parts.append(table(("verifier", "stake"), verifiers))
+    if chain.game:
+        open_games, faults = network.disputes
+        parts.append(f"disputes: {open_games} open, {faults} faults proven; the game at {chain.game.address} slashes")
     if network.own:
         parts.append(f"you: {network.own[0]} with {show(network.own[2])} and {format_amount(network.own[1], 18)} ETH")
     return "\n\n".join(parts)

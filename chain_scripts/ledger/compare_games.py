@@ -12,7 +12,7 @@ from .games import FaultKey, PartKey, ShareKey, game_name
 from .state import GAME_KINDS, Account, Ledger, bond_account, fee_account, pot_account
 
 _FIELDS = (
-    "worker", "challenger", "receipt_digest", "phase", "deadline", "bond", "holds", "claim_index", "entry", "side",
+    "worker", "challenger", "receipt_digest", "phase", "bond", "holds", "claim_index", "entry", "side",
     "height", "in_row", "path", "chunk",
 )  # fmt: skip
 _WHEN_KNOWN = ("body_root", "node")
@@ -24,7 +24,8 @@ class GameSnapshot:
     """State of the game; of what is missing here it has nothing.
 
     `games`: None where another one took the place; `records`: open games and faults of a worker; `parts`: holders,
-    frozen, refunded; `forced`: unix seconds by receipt digest; `owed`: base units by account.
+    frozen, refunded; `forced`: unix seconds by receipt digest; `owed`: base units by account; `times`: unix seconds of
+    the blocks of moves that tell no deadline.
     """
 
     games: Mapping[int, Game | None]
@@ -34,6 +35,7 @@ class GameSnapshot:
     parts: Mapping[PartKey, tuple[int, int, bool]]
     forced: Mapping[bytes, int]
     owed: Mapping[str, int]
+    times: Mapping[int, int]
     balance: int
     demand_fee: int
 
@@ -50,7 +52,7 @@ class GameSnapshot:
 
 
 def compare_games(ledger: Ledger, snapshot: GameSnapshot, rules: Rules) -> Iterator[Difference]:
-    yield from _games(ledger, snapshot)
+    yield from _games(ledger, snapshot, rules)
     yield from _faults(ledger, snapshot, rules)
     yield from _others(ledger, snapshot)
     assert rules.game is not None
@@ -61,8 +63,9 @@ def compare_games(ledger: Ledger, snapshot: GameSnapshot, rules: Rules) -> Itera
         yield Difference(where, "token balance", f"at least the {owed} it owes", snapshot.balance)
 
 
-def _games(ledger: Ledger, snapshot: GameSnapshot) -> Iterator[Difference]:
+def _games(ledger: Ledger, snapshot: GameSnapshot, rules: Rules) -> Iterator[Difference]:
     games = ledger.games
+    assert rules.game is not None
     for game_id, state in games.games.items():
         found, where = snapshot.games.get(game_id), game_name(game_id)
         if found is None or games.is_replaced(game_id):
@@ -72,6 +75,11 @@ def _games(ledger: Ledger, snapshot: GameSnapshot) -> Iterator[Difference]:
         for name in _FIELDS:
             if getattr(state, name) != getattr(found, name):
                 yield Difference(where, name, getattr(state, name), getattr(found, name))
+        deadline = state.deadline
+        if deadline is None:
+            deadline = snapshot.times[state.moved_in] + rules.game.move_deadline
+        if deadline != found.deadline:
+            yield Difference(where, "deadline", deadline, found.deadline)
         for name in _WHEN_KNOWN:
             expected = getattr(state, name)
             if expected is not None and expected != getattr(found, name):

@@ -102,13 +102,13 @@ def _side_chosen(f: Folding, event: on_chain.SideChosen) -> None:
 
 def _revealed(f: Folding, event: on_chain.Revealed) -> None:
     if game := _moved(f, event, Phase.REVEAL, Phase.PICK):
-        game.deadline = event.deadline
+        game.deadline = None
 
 
 def _picked(f: Folding, event: on_chain.Picked) -> None:
     if game := _moved(f, event, Phase.PICK, event.phase):
         game.node, game.path, game.height = event.node, event.path, event.height
-        game.in_row, game.deadline = event.in_row, event.deadline
+        game.in_row, game.deadline = event.in_row, None
 
 
 def _leaf_revealed(f: Folding, event: on_chain.LeafRevealed) -> None:
@@ -168,7 +168,7 @@ def _moved(f: Folding, event: Any, before: Phase, after: Phase) -> GameState | N
         f.want(where, "opened", True, False)
         return None
     f.want(where, "phase", before.name, game.phase.name)
-    game.phase = after
+    game.phase, game.moved_in = after, event.origin.block_number
     return game
 
 
@@ -200,6 +200,9 @@ def _won(f: Folding, event: on_chain.Won) -> None:
     expected = (event.worker, event.request_id, event.challenger, Phase.CHALLENGER_WON.name)
     found = game and (game.worker, game.request_id, game.challenger, game.phase.name)
     f.want(where, f"won by {game_name(event.game_id)}", True, expected == found)
+    if game is not None:
+        f.want(where, f"counted {game_name(event.game_id)} before", False, game.is_counted)
+        game.is_counted = True
 
 
 def _divided(f: Folding, event: on_chain.Divided) -> None:

@@ -27,6 +27,7 @@ class GameRules:
     base_bond: int
     force_fee: int
     demand_fee: int
+    move_deadline: int
     longest_game: int
 
 

@@ -44,6 +44,7 @@ class GameState:
     """A game, or a demand while `fee` belongs to it; fields as in `protocol.game.Game`.
 
     `body_root`, `node`: None while they are not known yet, since the contract then shows what lay there before.
+    `deadline`: None where the move in block `moved_in` does not tell it.
     """
 
     worker: str
@@ -51,7 +52,7 @@ class GameState:
     request_id: bytes
     receipt_digest: bytes
     phase: Phase
-    deadline: int
+    deadline: int | None
     bond: int
     holds: bool
     claim_index: int
@@ -64,6 +65,9 @@ class GameState:
     height: int = 0
     in_row: bool = False
     path: int = 0
+    moved_in: int = 0
+    is_counted: bool = False
+    """It has its share in the pot."""
 
     @property
     def part(self) -> PartKey:

@@ -14,7 +14,7 @@ from .state import Ledger
 
 _NUMBERS = (
     "firstSlash", "firstSlashBps", "challengerShareBps", "poolShareBps", "baseBond", "forceFee", "demandFee",
-    "longestGame",
+    "moveDeadline", "longestGame",
 )  # fmt: skip
 
 
@@ -32,6 +32,7 @@ async def read_game_rules(game: DisputeGame, block: int) -> GameRules:
         base_bond=values["baseBond"],
         force_fee=values["forceFee"],
         demand_fee=values["demandFee"],
+        move_deadline=values["moveDeadline"],
         longest_game=values["longestGame"],
     )
 
@@ -58,6 +59,7 @@ async def read_game_snapshot(
             ],
         )
     )
+    untold = {state.moved_in for state in games.games.values() if state.deadline is None}
     return GameSnapshot(
         records={worker: _pair(next(found)) for worker in counted},
         faults={key: build(Fault, next(found)[0]) for key in faults},
@@ -65,6 +67,7 @@ async def read_game_snapshot(
         parts={key: _part(next(found)) for key in parts},
         forced={digest: int(next(found)[0]) for digest in forced},
         owed={account: int(next(found)[0]) for account in owed},
+        times={at: (await chain.rpc.block(at)).timestamp for at in untold},
         games=dict(zip(ids, await game.games_of(ids, block), strict=True)),
         balance=await chain.token.balance_of(game.address, block),
         demand_fee=rules.demand_fee,

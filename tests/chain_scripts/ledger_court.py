@@ -101,6 +101,7 @@ class Court:
         await self._send(self.one, game.choose_side(game_id, Side.OUTPUT, case.paper))
         await self._send(self.hot, game.reveal(game_id, children))
         await self._send(self.one, game.pick(game_id, LED_TO, children[LED_TO], way.siblings))
+        self.anvil.increase_time(1)  # so that this move has a deadline of its own
         await self._send(self.hot, game.reveal_leaf(game_id, case.paper, way.data))
         proof = TokenProof(TokenFault.VOCABULARY)
         await self._send(self.one, game.prove_token(game_id, case.paper, way.data, proof))

@@ -134,7 +134,7 @@ def honest_snapshot(history: History) -> Snapshot:
         fees=1,
         # deposits 720 - 171 - 9 - 40 paid out; stake 3500 - 300 - 1400
         balances={CHANNELS: 500, STAKES: 1800},
-        game=COURT.snapshot(),
+        game=COURT.snapshot(history.events),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from efedllm.chain.events import Event
 from efedllm.protocol.game import Game, Phase, Side
 
 BOND, FEE, DEMAND_FEE, FIRST = 10, 3, 5, 1400
-COLLECTABLE, LONGEST = 9100, 100
+COLLECTABLE, MOVE, LONGEST = 9100, 10, 100
 MOST = 2**256 - 1
 Made = tuple[type[Event], tuple[Any, ...]]
 
@@ -46,7 +46,7 @@ class Court:
 
     @property
     def rules(self) -> GameRules:
-        return GameRules(self.game, FIRST, 1_000, 4_000, 1_000, self.pool, BOND, FEE, DEMAND_FEE, LONGEST)
+        return GameRules(self.game, FIRST, 1_000, 4_000, 1_000, self.pool, BOND, FEE, DEMAND_FEE, MOVE, LONGEST)
 
     @property
     def ids(self) -> list[int]:
@@ -138,7 +138,7 @@ class Court:
             sent = [(e.Transfer, (self.channels, payer, amount))] if payer == self.alice else []
             h.then((e.Forfeited, (self.worker, 1, amount, payer)), *sent, told)
 
-    def snapshot(self) -> GameSnapshot:
+    def snapshot(self, events: Sequence[Event]) -> GameSnapshot:
         """What the game holds after all of this."""
         _, one, two, three = self.ids
         over, open_game = Phase.CHALLENGER_WON, game_id_of(self.other, 2, 1)
@@ -178,6 +178,9 @@ class Court:
             },
             forced={word("forced"): 8500, word("forced too"): 8600},
             owed={self.worker: 0, self.other: FEE, self.bob: 0, self.verifier: 0, self.pool: 0, BURNED: 0},
+            times={
+                event.origin.block_number: 7000 - MOVE for event in events if isinstance(event, g.Revealed | g.Picked)
+            },
             balance=280 + FEE + 3 * BOND + DEMAND_FEE,
             demand_fee=DEMAND_FEE,
         )
@@ -190,8 +193,8 @@ class Court:
     def _play(self, h: Telling, game: int, leaf: bool = True) -> None:
         h.then((g.TracePosted, (game, word("body"), 7000)))
         h.then((g.SideChosen, (game, Side.BODY, word("body"), 4, Phase.REVEAL, 7000)))
-        h.then((g.Revealed, (game, (word("leaf"),) * 16, 7000)))
-        h.then((g.Picked, (game, 5, word("leaf"), 5, 0, False, Phase.LEAF, 7000)))
+        h.then((g.Revealed, (game, (word("leaf"),) * 16)))
+        h.then((g.Picked, (game, 5, word("leaf"), 5, 0, False, Phase.LEAF)))
         if leaf:
             h.then((g.LeafRevealed, (game, bytes(4), 7100)))
 

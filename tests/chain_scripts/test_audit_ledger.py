@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,14 @@ import pytest
 
 from chain_scripts.ledger.compare import Snapshot, compare, surplus
 from chain_scripts.ledger.fold import Rules, fold
-from chain_scripts.ledger.games import BURNED
+from chain_scripts.ledger.games import BURNED, game_name
 from chain_scripts.ledger.report import write_csv
 from chain_scripts.ledger.state import GAME_KINDS, ChannelKey, ClaimKey
 from efedllm.chain import events as e
 from efedllm.chain import game_events as g
 from efedllm.chain.events import Event
 from efedllm.chain.stake_registry import Role
-from efedllm.protocol.game import Phase
+from efedllm.protocol.game import Game, Phase, Side
 
 from .ledger_events import (
     ALICE,
@@ -276,6 +276,26 @@ def test_compare_names_a_wrong_value_of_the_game(change: dict[str, Any], named: 
     assert snapshot.game is not None
     wrong = replace(snapshot, game=replace(snapshot.game, **change))
     assert any(named in line for line in found(history.events, wrong))
+
+
+OTHER_VALUES: dict[str, Any] = {
+    "worker": ALICE, "challenger": ALICE, "receipt_digest": bytes(32), "phase": Phase.PROOF, "side": Side.INPUT,
+    "deadline": 1, "bond": 1, "holds": True, "claim_index": 9, "entry": 9, "body_root": bytes(32), "node": bytes(32),
+    "height": 9, "in_row": True, "path": 9, "chunk": 9,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(Game)])
+def test_compare_names_a_wrong_field_of_a_game(name: str) -> None:
+    history = honest_history()
+    snapshot = honest_snapshot(history)
+    assert snapshot.game is not None
+    games = dict(snapshot.game.games)
+    at, game = next((at, game) for at, game in games.items() if game is not None and game.phase is Phase.LEAF)
+    wrong = replace(game, **{name: OTHER_VALUES[name]})
+    changed = replace(snapshot, game=replace(snapshot.game, games=games | {at: wrong}))
+    (difference,) = found(history.events, changed)
+    assert difference.startswith(f"{game_name(at)}: {name} is ")
 
 
 def test_a_deployment_without_a_game_adds_up() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 from efedllm.chain.chain import Chain
 from efedllm.chain.deployment import Deployment
@@ -65,3 +66,17 @@ def test_status_shows_verifiers(person: People) -> None:
     status = verifier.json("status")
     assert [(entry["verifier"], entry["stake"]) for entry in status["verifiers"]] == [(verifier.address, str(7 * WORK))]
     assert status["workers"] == []
+
+
+def test_status_counts_disputes_where_somebody_can_slash(
+    person: People, anvil: AnvilProcess, deployment: Deployment, tmp_path: Path
+) -> None:
+    someone = person("someone")
+    assert someone.json("status")["disputes"] == {"open_games": 0, "faults": 0}
+    text = someone.on_chain("status").out
+    assert f"disputes: 0 open, 0 faults proven; the game at {deployment.contracts.dispute_game} slashes" in text
+    where = ["--rpc", anvil.url, "--deployment", str(tmp_path / "peaceful.json")]
+    options = ["--local", "--no-disputes", "--rpc", anvil.url, "--out", str(tmp_path / "peaceful.json")]
+    assert someone.run("deploy", *options).code == 0
+    assert someone.run("status", *where, "--json").json["disputes"] is None
+    assert "disputes" not in someone.run("status", *where).out

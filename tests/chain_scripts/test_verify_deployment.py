@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from chain_scripts.creation import Creator
+from chain_scripts.expectations import JUDGES, STEP_JUDGES
 from efedllm.chain.binding import Call
 from efedllm.chain.chain import Chain
 from efedllm.chain.compiled import compile_checkout
@@ -36,7 +37,8 @@ def verify(person: Callable[[str], Person], anvil: AnvilProcess, tmp_path: Path)
     def run(deployment: Deployment, *options: str, **fields: object) -> Result:
         plain: dict[str, Any] = json.loads(deployment.to_json())
         for name, value in fields.items():
-            [part] = [part for part in (plain, plain["contracts"], plain["parameters"]) if name in part]
+            parts = (plain, plain["contracts"], plain["parameters"], plain["disputes"])
+            [part] = [part for part in parts if name in part]
             part[name] = value
         path = tmp_path / "checked.json"
         path.write_text(json.dumps(plain))
@@ -58,7 +60,7 @@ def creator(chain: Chain) -> Creator:
 
 
 async def create_pair(creator: Creator, deployment: Deployment, slasher: str, fee_bps: int) -> Mapping[str, str]:
-    """StakeRegistry and Channels as `efedllm deploy` makes them, but for these two arguments."""
+    """StakeRegistry and Channels as `efedllm deploy --no-disputes` makes them, but for these two arguments."""
     contracts, numbers = deployment.contracts, deployment.parameters
     channels = await creator.address_after(1)
     periods = (numbers.unbonding_seconds, numbers.hot_key_delay_seconds)
@@ -68,6 +70,40 @@ async def create_pair(creator: Creator, deployment: Deployment, slasher: str, fe
     times = (numbers.challenge_window_seconds, numbers.withdrawal_delay_seconds, numbers.stake_multiple)
     await creator.create("Channels", (stakes, SOMEBODY, fee_bps, *times))
     return {"stake_registry": stakes, "channels": channels}
+
+
+async def create_game(creator: Creator, deployment: Deployment, **changed: object) -> Mapping[str, str]:
+    """The three that know each other as `efedllm deploy` makes them, but for some of the game's parameters."""
+    contracts, numbers, disputes = deployment.contracts, deployment.parameters, deployment.disputes
+    judges = await creator.create_all([(name, ()) for name in JUDGES.values()])
+    channels, game = await creator.address_after(1), await creator.address_after(2)
+    periods = (numbers.unbonding_seconds, numbers.hot_key_delay_seconds)
+    stakes = await creator.create(
+        "StakeRegistry", (contracts.token, contracts.model_registry, channels, game, *periods)
+    )
+    times = (numbers.challenge_window_seconds, numbers.withdrawal_delay_seconds, numbers.stake_multiple)
+    await creator.create("Channels", (stakes, ZERO_ADDRESS, 0, *times))
+    values: dict[str, object] = {
+        "stakeRegistry": stakes, "beacon": contracts.beacon, **dict(zip(JUDGES, judges, strict=True)),
+        "rewardPool": ZERO_ADDRESS, "moveDeadline": disputes.move_deadline_seconds,
+        "demandGrace": disputes.demand_grace_seconds, "forceGrace": disputes.force_grace_seconds,
+        "margin": disputes.margin_seconds, "firstSlash": numbers.first_slash,
+        "firstSlashBps": disputes.first_slash_bps, "challengerShareBps": numbers.challenger_share_bps,
+        "poolShareBps": disputes.pool_share_bps, "minimumRateBps": numbers.minimum_rate_bps,
+        "baseBond": disputes.base_bond, "forceFee": disputes.force_fee, "demandFee": disputes.demand_fee,
+    }  # fmt: skip
+    assert values.keys() >= changed.keys()
+    await creator.create("DisputeGame", tuple((values | changed).values()))
+    return {"stake_registry": stakes, "channels": channels, "dispute_game": game}
+
+
+@pytest.fixture
+def peaceful(person: Callable[[str], Person], anvil: AnvilProcess, tmp_path: Path) -> Deployment:
+    """Contracts among which nobody can slash: fewer are to be compiled where one was changed."""
+    path = tmp_path / "peaceful.json"
+    options = ["--local", "--no-disputes", "--rpc", anvil.url, "--out", str(path)]
+    assert person("deployer").run("deploy", *options).code == 0
+    return Deployment.read(path)
 
 
 def altered_checkout(folder: Path, file: str, old: str, new: str) -> Path:
@@ -81,25 +117,39 @@ def altered_checkout(folder: Path, file: str, old: str, new: str) -> Path:
     return folder
 
 
+CONTRACTS = [
+    "WorkToken", "ModelRegistry", "StakeRegistry", "Channels", "Beacon", "DisputeGame", "StepVerifier", "PaperJudge",
+    "StatementJudge", "TraceJudge", "AttentionVerifier", "SamplingVerifier",
+]  # fmt: skip
+
+
 def test_a_right_deployment_passes(verify: Verify, deployment: Deployment) -> None:
     result = verify(deployment)
     assert (result.code, result.err.count("\n")) == (0, 1)
-    rows = [line.split() for line in result.out.splitlines()[1:6]]
-    assert [row[0] for row in rows] == ["WorkToken", "ModelRegistry", "StakeRegistry", "Channels", "Beacon"]
+    rows = [line.split() for line in result.out.splitlines()[1:13]]
+    assert [row[0] for row in rows] == CONTRACTS
     assert {(row[2], row[4]) for row in rows} == {("same", "same")}
-    assert [row[3] for row in rows] == ["same", "none", "same", "same", "same"]
+    alone = {"ModelRegistry", *JUDGES.values(), *STEP_JUDGES.values()}
+    assert [row[3] for row in rows] == ["none" if name in alone else "same" for name in CONTRACTS]
     assert "everything agrees" in result.out
 
 
 def test_json_lists_every_contract(verify: Verify, deployment: Deployment) -> None:
     found = verify(deployment, "--json").json
     assert found["agrees"] is True
-    assert [item["code"] for item in found["contracts"]] == ["same"] * 5
+    assert [item["code"] for item in found["contracts"]] == ["same"] * 12
     assert found["contracts"][3]["values"]["feeRecipient"] == ZERO_ADDRESS
+    assert found["contracts"][5]["values"]["rewardPool"] == ZERO_ADDRESS
+
+
+def test_a_deployment_without_disputes_passes(verify: Verify, peaceful: Deployment) -> None:
+    found = verify(peaceful, "--json").json
+    assert found["agrees"] is True
+    assert [item["contract"] for item in found["contracts"]] == CONTRACTS[:5]
 
 
 async def test_code_of_an_altered_source_is_named(
-    verify: Verify, chain: Chain, deployment: Deployment, tmp_path: Path
+    verify: Verify, chain: Chain, peaceful: Deployment, tmp_path: Path
 ) -> None:
     checkout = altered_checkout(
         tmp_path / "altered", "ModelRegistry.sol", "MAX_NAME_BYTES = 128;", "MAX_NAME_BYTES = 129;"
@@ -107,16 +157,16 @@ async def test_code_of_an_altered_source_is_named(
     code = compile_checkout(checkout, ["ModelRegistry"])["ModelRegistry"].creation
     sender = chain.sender(UnlockedAccount((await chain.rpc.accounts())[0]))
     receipt = await sender.send(Call(None, code, "creation"))
-    result = await asyncio.to_thread(verify, deployment, model_registry=receipt.contract_address)
+    result = await asyncio.to_thread(verify, peaceful, model_registry=receipt.contract_address)
     assert f"ModelRegistry: the code at {receipt.contract_address} is not the source's: byte" in result.out
     assert "ModelRegistry: the transaction that created it carries other code than the source's" in result.out
     assert result.code == 1
 
 
-def test_a_source_that_was_altered_is_named(verify: Verify, deployment: Deployment, tmp_path: Path) -> None:
+def test_a_source_that_was_altered_is_named(verify: Verify, peaceful: Deployment, tmp_path: Path) -> None:
     old, new = "MAX_NAME_BYTES = 128;", "MAX_NAME_BYTES = 129;"
     checkout = altered_checkout(tmp_path / "altered", "ModelRegistry.sol", old, new)
-    result = verify(deployment, "--source", str(checkout))
+    result = verify(peaceful, "--source", str(checkout))
     assert result.code == 1
     rows = {line.split()[0]: line.split()[2] for line in result.out.splitlines()[1:6]}
     assert rows == {
@@ -128,29 +178,68 @@ def test_a_source_that_was_altered_is_named(verify: Verify, deployment: Deployme
     }
 
 
-async def test_an_altered_fee_is_named(verify: Verify, creator: Creator, deployment: Deployment) -> None:
-    changed = await create_pair(creator, deployment, ZERO_ADDRESS, 70)
-    result = await asyncio.to_thread(verify, deployment, **changed, protocol_fee_bps=50)
+async def test_an_altered_fee_is_named(verify: Verify, creator: Creator, peaceful: Deployment) -> None:
+    changed = await create_pair(creator, peaceful, ZERO_ADDRESS, 70)
+    result = await asyncio.to_thread(verify, peaceful, **changed, protocol_fee_bps=50)
     assert differences(result) == [
         "Channels: immutable feeBps is 70 instead of 50",
         "Channels: getter feeBps is 70 instead of 50",
         "Channels: constructor argument feeBps is 70 instead of 50",
     ]
     wanted = {**changed, "protocol_fee_bps": 70}
-    assert (await asyncio.to_thread(verify, deployment, "--fee-recipient", SOMEBODY, **wanted)).code == 0
+    assert (await asyncio.to_thread(verify, peaceful, "--fee-recipient", SOMEBODY, **wanted)).code == 0
     other = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"
-    found = differences(await asyncio.to_thread(verify, deployment, "--fee-recipient", other, **wanted))
+    found = differences(await asyncio.to_thread(verify, peaceful, "--fee-recipient", other, **wanted))
     assert found[0] == f"Channels: immutable feeRecipient is {SOMEBODY} instead of {other}"
 
 
 async def test_a_slasher_that_nobody_agreed_on_is_named(
+    verify: Verify, creator: Creator, deployment: Deployment, peaceful: Deployment
+) -> None:
+    for agreed, expected in ((peaceful, ZERO_ADDRESS), (deployment, deployment.contracts.dispute_game)):
+        changed = await create_pair(creator, agreed, SOMEBODY, 0)
+        found = differences(await asyncio.to_thread(verify, agreed, **changed))
+        assert f"StakeRegistry: immutable slasher is {SOMEBODY} instead of {expected}" in found
+        assert f"StakeRegistry: constructor argument slasher is {SOMEBODY} instead of {expected}" in found
+        assert f"Channels: immutable slasher is {SOMEBODY} instead of {expected}" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("rewardPool", SOMEBODY, ZERO_ADDRESS),
+        ("moveDeadline", 14, 15),
+        ("firstSlash", 10**18, 10**21),
+        ("challengerShareBps", 3_000, 4_000),
+        ("demandFee", 0, 10**18),
+        ("baseBond", 1, 10**19),
+    ],
+)
+async def test_an_altered_game_is_named(
+    verify: Verify, creator: Creator, deployment: Deployment, name: str, value: object, expected: object
+) -> None:
+    changed = await create_game(creator, deployment, **{name: value})
+    found = differences(await asyncio.to_thread(verify, deployment, "--reward-pool", ZERO_ADDRESS, **changed))
+    for kind in ("immutable", "getter", "constructor argument"):
+        assert f"DisputeGame: {kind} {name} is {value} instead of {expected}" in found
+
+
+async def test_a_judge_that_is_none_is_named(verify: Verify, creator: Creator, deployment: Deployment) -> None:
+    """The game says itself whom it asks: the code there is compared."""
+    beacon = deployment.contracts.beacon
+    changed = await create_game(creator, deployment, traceJudge=beacon)
+    found = differences(await asyncio.to_thread(verify, deployment, **changed))
+    assert len(found) == 1 and found[0].startswith(f"TraceJudge: the code at {beacon} is not the source's:")
+
+
+async def test_a_step_verifier_that_asks_others_is_named(
     verify: Verify, creator: Creator, deployment: Deployment
 ) -> None:
-    changed = await create_pair(creator, deployment, SOMEBODY, 0)
-    found = differences(await asyncio.to_thread(verify, deployment, **changed))
-    assert f"StakeRegistry: immutable slasher is {SOMEBODY} instead of {ZERO_ADDRESS}" in found
-    assert f"StakeRegistry: constructor argument slasher is {SOMEBODY} instead of {ZERO_ADDRESS}" in found
-    assert f"Channels: immutable slasher is {SOMEBODY} instead of {ZERO_ADDRESS}" in found
+    nobody = deployment.contracts.beacon
+    sampling = await creator.create("SamplingVerifier")
+    other = await creator.create("StepVerifier", nobody, sampling)
+    found = differences(await asyncio.to_thread(verify, deployment, step_verifier=other))
+    assert len(found) == 1 and found[0].startswith(f"AttentionVerifier: the code at {nobody} is not the source's:")
 
 
 def test_a_swapped_address_is_named(verify: Verify, deployment: Deployment) -> None:
@@ -176,7 +265,11 @@ def test_an_address_without_a_contract_is_named(verify: Verify, deployment: Depl
         ("withdrawal_delay_seconds", 11, "Channels", "withdrawalDelay"),
         ("stake_multiple", 11, "Channels", "stakeMultiple"),
         ("hot_key_delay_seconds", 3, "StakeRegistry", "hotKeyDelay"),
-        ("unbonding_seconds", 21, "Channels", "_unbondingPeriod"),
+        ("unbonding_seconds", 901, "Channels", "_unbondingPeriod"),
+        ("challenge_window_seconds", 6, "DisputeGame", "_challengeWindow"),
+        ("minimum_rate_bps", 9_999, "DisputeGame", "minimumRateBps"),
+        ("margin_seconds", 181, "DisputeGame", "margin"),
+        ("force_fee", "7", "DisputeGame", "forceFee"),
         ("beacon_delay_blocks", 2, "Beacon", "delayBlocks"),
         ("beacon_spacing_blocks", 2, "Beacon", "spacingBlocks"),
     ],
@@ -197,9 +290,9 @@ def test_creations_that_the_file_hides_are_not_found(
 ) -> None:
     """A later first block than the true one hides them: code and immutables are still compared."""
     anvil.mine(3)
-    result = verify(deployment, deploy_block=deployment.deploy_block + 6)
+    result = verify(deployment, deploy_block=deployment.deploy_block + 12)
     assert result.code == 0
-    assert {line.rsplit("  ", 1)[1].strip() for line in result.out.splitlines()[1:6]} == {"not found"}
+    assert {line.rsplit("  ", 1)[1].strip() for line in result.out.splitlines()[1:13]} == {"not found"}
 
 
 async def test_a_foreign_token_is_said_to_be_one(
@@ -213,7 +306,7 @@ async def test_a_foreign_token_is_said_to_be_one(
     sender = chain.sender(UnlockedAccount(owner))
     receipt = await sender.send(Call(None, compiled.creation + arguments, "creation"))
     path = tmp_path / "foreign.json"
-    options = ["--out", str(path), "--token", str(receipt.contract_address)]
+    options = ["--out", str(path), "--no-disputes", "--token", str(receipt.contract_address)]
     deployed = await asyncio.to_thread(person("deployer").run, "deploy", "--local", "--rpc", anvil.url, *options)
     assert deployed.code == 0
     result = await asyncio.to_thread(verify, Deployment.read(path), "--json")
