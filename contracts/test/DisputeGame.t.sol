@@ -157,7 +157,7 @@ contract DisputeGameTest is Board {
             if (i == 5) request.path[1].end = request.path[1].start;
             if (i == 6) request.path[1].end = request.path[1].start + 1_025;
             if (i == 7) (request.promptCount, receipt.promptCount, receipt.positions) = (131_072, 131_072, 131_073);
-            if (i >= 5) receipt.requestId = digestOf(SignedObjects.hash(request));
+            if (i >= 5) receipt.requestId = digestOf(desk.hashOfRequest(request));
             Shown memory shown = claimPaper(paperOf(request, receipt));
             _refuses(shown, abi.encodeWithSelector(IDisputeGame.MalformedReceipt.selector));
         }
@@ -210,7 +210,7 @@ contract DisputeGameTest is Board {
         SignedObjects.Receipt memory receipt = receiptOf(request, 1, 2);
         IDisputeGame.Paper memory paper = paperOf(request, receipt);
         Shown memory shown;
-        (shown.paper, shown.digest) = (paper, digestOf(SignedObjects.hash(receipt)));
+        (shown.paper, shown.digest) = (paper, digestOf(desk.hashOfReceipt(receipt)));
         IDisputeGame.Leaf memory leaf = IDisputeGame.Leaf(shown.digest, 0, receipt.fee, 0, new bytes32[](0));
         bytes32 root = keccak256(abi.encodePacked(hex"00", leaf.digest, leaf.before, leaf.end));
         bytes32 channel = keccak256(abi.encode(otherPayer, worker, session));
@@ -316,7 +316,7 @@ contract DisputeGameTest is Board {
         SignedObjects.Request memory request = requestOf(1, 1);
         Shown memory shown;
         shown.paper = paperOf(request, receiptOf(request, 1, 2));
-        shown.digest = digestOf(SignedObjects.hash(shown.paper.receipt));
+        shown.digest = digestOf(desk.hashOfReceipt(shown.paper.receipt));
         _refuses(shown, abi.encodeWithSelector(IDisputeGame.NotForced.selector, shown.digest));
         uint256 before = token.balanceOf(worker);
         vm.expectEmit(address(game));
@@ -366,7 +366,7 @@ contract DisputeGameTest is Board {
         game.forceDraw(paper);
         vm.warp(until);
         game.forceDraw(paper);
-        bytes32 digest = digestOf(SignedObjects.hash(paper.receipt));
+        bytes32 digest = digestOf(desk.hashOfReceipt(paper.receipt));
         vm.expectRevert(abi.encodeWithSelector(IDisputeGame.AlreadyForced.selector, digest));
         game.forceDraw(paper);
     }

@@ -177,20 +177,25 @@ contract DisputeGameMovesTest is Board {
 
     /// @dev Prompt of three, nothing generated yet, one position: the input root is a row's own.
     function test_pickRow_goesOnWhereThereIsOneRow() public {
-        SignedObjects.Request memory request = requestOf(1, 1);
-        SignedObjects.Receipt memory receipt = receiptOf(request, 1, 0);
-        (receipt.positions, receipt.fee, receipt.inputRoot) = (1, PROMPT_PRICE, rowOf("in", 0).root());
-        Shown memory shown = _claim(request, receipt);
+        bytes32 root = rowOf("in", 0).root();
+        Shown memory shown = _claimWithOneRow(root);
         uint256 gameId = begin(shown, keccak256("body"), IDisputeGame.Side.Input);
         assertPhase(gameId, IDisputeGame.Phase.Pick);
-        vm.startPrank(challenger);
+        vm.prank(challenger);
         vm.expectRevert(IDisputeGame.RowReached.selector);
-        game.pick(gameId, 0, receipt.inputRoot, new bytes32[](0));
-        game.pickRow(gameId, 0, receipt.inputRoot, new bytes32[](0), shown.paper);
-        vm.stopPrank();
+        game.pick(gameId, 0, root, new bytes32[](0));
+        vm.prank(challenger);
+        game.pickRow(gameId, 0, root, new bytes32[](0), shown.paper);
         descend(gameId, shown, rowOf("in", 0), 0);
         show(gameId, shown, leafOf("in", 0, 0));
         assertPhase(gameId, PROOF);
+    }
+
+    function _claimWithOneRow(bytes32 root) private returns (Shown memory) {
+        SignedObjects.Request memory request = requestOf(1, 1);
+        SignedObjects.Receipt memory receipt = receiptOf(request, 1, 0);
+        (receipt.positions, receipt.fee, receipt.inputRoot) = (1, PROMPT_PRICE, root);
+        return _claim(request, receipt);
     }
 
     // the output
@@ -228,37 +233,50 @@ contract DisputeGameMovesTest is Board {
         game.proveRow(gameId, shown.paper, row, proof);
     }
 
+    /// @dev Against the tokens that it signed.
     function test_proveToken_ofALastShardsOutput() public {
-        uint256 state = vm.snapshotState();
-        // against the tokens that it signed, and against what its own trace sampled
-        for (uint256 i; i < 2; ++i) {
-            SignedObjects.Request memory request = requestOf(1, 2);
-            SignedObjects.Receipt memory receipt = receiptOf(request, 2, GENERATED);
-            uint32[] memory tokens = tokensOf(3, GENERATED);
-            tokens[4] = 666;
-            receipt.outputRoot = treeOf(tokens, 3, 6).root();
-            Shown memory shown = _claim(request, receipt);
-            bytes memory sample = abi.encodePacked(tokenBytes(104), tokenBytes(0), bytes8(0));
-            bytes32[][] memory body = bodyOf(2, slotOf(2, 18, 3), MerkleTree.shaLeaf(sample));
-            uint256 gameId = begin(shown, body.root(), IDisputeGame.Side.Output);
-            descend(gameId, shown, treeOf(tokens, 3, 6), 1);
-            show(gameId, shown, tokenBytes(666));
-            IDisputeGame.TokenProof memory proof;
-            if (i == 0) {
-                bytes32[][] memory signed = treeOf(tokensOf(3, GENERATED), 0, 6);
-                proof.fault = IDisputeGame.TokenFault.TokenRoot;
-                (proof.other, proof.siblings) = (signed[0][4], signed.proof(4));
-            } else {
-                proof.fault = IDisputeGame.TokenFault.Prompt;
-                vm.prank(challenger);
-                vm.expectRevert(IDisputeGame.WrongProof.selector);
-                game.proveToken(gameId, shown.paper, tokenBytes(666), proof);
-                proof.fault = IDisputeGame.TokenFault.Sample;
-                (proof.sample, proof.siblings) = (sample, body.proof(slotOf(2, 18, 3)));
-            }
-            _winWithToken(gameId, shown, tokenBytes(666), proof);
-            vm.revertToState(state);
-        }
+        (uint256 gameId, Shown memory shown, ) = _toOutput();
+        bytes32[][] memory signed = treeOf(tokensOf(3, GENERATED), 0, 6);
+        IDisputeGame.TokenProof memory proof;
+        proof.fault = IDisputeGame.TokenFault.TokenRoot;
+        (proof.other, proof.siblings) = (signed[0][4], signed.proof(4));
+        _winWithToken(gameId, shown, tokenBytes(666), proof);
+    }
+
+    /// @dev Against what its own trace sampled.
+    function test_proveToken_ofASample() public {
+        (uint256 gameId, Shown memory shown, bytes32[][] memory body) = _toOutput();
+        IDisputeGame.TokenProof memory proof;
+        proof.fault = IDisputeGame.TokenFault.Prompt;
+        vm.prank(challenger);
+        vm.expectRevert(IDisputeGame.WrongProof.selector);
+        game.proveToken(gameId, shown.paper, tokenBytes(666), proof);
+        proof.fault = IDisputeGame.TokenFault.Sample;
+        (proof.sample, proof.siblings) = (_sample(), body.proof(slotOf(2, 18, 3)));
+        _winWithToken(gameId, shown, tokenBytes(666), proof);
+    }
+
+    /// @dev A last shard that gave out another token than it sampled and signed; it is revealed.
+    function _toOutput() private returns (uint256 gameId, Shown memory shown, bytes32[][] memory body) {
+        uint32[] memory tokens = tokensOf(3, GENERATED);
+        tokens[4] = 666;
+        bytes32[][] memory tree = treeOf(tokens, 3, 6);
+        shown = _claimWithOutput(tree.root());
+        body = bodyOf(2, slotOf(2, 18, 3), MerkleTree.shaLeaf(_sample()));
+        gameId = begin(shown, body.root(), IDisputeGame.Side.Output);
+        descend(gameId, shown, tree, 1);
+        show(gameId, shown, tokenBytes(666));
+    }
+
+    function _claimWithOutput(bytes32 outputRoot) private returns (Shown memory) {
+        SignedObjects.Request memory request = requestOf(1, 2);
+        SignedObjects.Receipt memory receipt = receiptOf(request, 2, GENERATED);
+        receipt.outputRoot = outputRoot;
+        return _claim(request, receipt);
+    }
+
+    function _sample() private pure returns (bytes memory) {
+        return abi.encodePacked(tokenBytes(104), tokenBytes(0), bytes8(0));
     }
 
     function test_chooseSide_refusesAnOutputThatIsNone() public {
@@ -461,20 +479,7 @@ contract DisputeGameMovesTest is Board {
         bytes memory leaf,
         bool wrong
     ) private {
-        SignedObjects.Receipt memory receipt = shown.paper.receipt;
-        IStepVerifier.Case memory case_ = IStepVerifier.Case({
-            model: gameModel(),
-            start: 2 * receipt.shard,
-            end: 2 * receipt.shard + 2,
-            positions: receipt.positions,
-            promptCount: receipt.promptCount,
-            generated: receipt.generated,
-            inputRoot: receipt.inputRoot,
-            bodyRoot: bodyRoot,
-            seed: shown.paper.request.seed,
-            sampling: shown.paper.request.sampling
-        });
-        steps.expect(case_, step, leaf, wrong);
+        steps.expect(caseOf(shown, bodyRoot), step, leaf, wrong);
     }
 
     function _operands() private pure returns (IStepVerifier.Opening[] memory) {

@@ -37,7 +37,7 @@ contract DisputeGameStatementsTest is Board {
         SignedObjects.Receipt memory one = receiptOf(alone, 0, 1);
         _honest(paperOf(alone, one));
         alone.sampling.temperature = 6_553_600;
-        one.requestId = digestOf(SignedObjects.hash(alone));
+        one.requestId = digestOf(desk.hashOfRequest(alone));
         _honest(paperOf(alone, one));
     }
 
@@ -89,7 +89,7 @@ contract DisputeGameStatementsTest is Board {
             if (i == 18) request.path = _longPath();
             if (i == 19) request.path[0].end = 3;
             if (i == 20) request.path[2].end = type(uint32).max;
-            receipt.requestId = digestOf(SignedObjects.hash(request));
+            receipt.requestId = digestOf(desk.hashOfRequest(request));
             _guilty(paperOf(request, receipt));
         }
     }
@@ -159,7 +159,7 @@ contract DisputeGameStatementsTest is Board {
             if (i == 2) upstream.positions -= 1;
             if (i == 3) upstream.generated -= 1;
             if (i == 4) upstream.tokenRoot = keccak256("other tokens");
-            receipt.upstream = digestOf(SignedObjects.hash(upstream));
+            receipt.upstream = digestOf(desk.hashOfReceipt(upstream));
             IDisputeGame.Paper memory paper = paperOf(request, receipt);
             if (i == 0) vm.expectRevert(IDisputeGame.NothingWrong.selector);
             game.proveLink(paper, upstream);
@@ -175,7 +175,7 @@ contract DisputeGameStatementsTest is Board {
         upstream.outputRoot = keccak256("forged");
         IDisputeGame.Paper memory paper = paperOf(request, receiptOf(request, 1, 2));
         vm.expectRevert(
-            abi.encodeWithSelector(IDisputeGame.OtherReceipt.selector, digestOf(SignedObjects.hash(upstream)))
+            abi.encodeWithSelector(IDisputeGame.OtherReceipt.selector, digestOf(desk.hashOfReceipt(upstream)))
         );
         game.proveLink(paper, upstream);
     }

@@ -5,7 +5,8 @@ Refresh the committed figures after a change of the contracts, and look at what 
     make contracts && .venv/bin/python -m tests.gas.measure_game
 
 The worker is an inner shard of eight layers (hidden 1024, intermediate 3072) that served 1,100 positions; each of its
-claims holds 1,000 receipts, of which 1 % are drawn. Trees are made up but for the path that is played.
+claims holds 1,000 receipts, of which 1 % are drawn: one has nearly all of the value, so that every point lies in it.
+Trees are made up but for the path that is played.
 """
 
 import json
@@ -35,7 +36,7 @@ from tests.gas.measure import DAY, RING, STAKE, STEP, UNLIMITED, WINDOW, Market,
 SNAPSHOT = Path(__file__).with_name("game.json")
 MOVE = 4 * 3600
 POLICY = DrawPolicy(100, 10**21, 4_000)
-RECEIPTS = 1_000
+RECEIPTS, DRAWN = 1_000, 700
 PROMPT, GENERATED = 1_037, 64
 POSITIONS = PROMPT + GENERATED - 1
 OP_TABLE, WEIGHTS, TOKENIZER = (keccak(text=name) for name in ("ops", "weights", "tokenizer"))
@@ -45,6 +46,7 @@ SPEC = ModelSpec(
 START, END = 8, 16
 GATE, GATE_LEAVES = 22, 12
 LAYER, ROW, LEAF = 5, 700, 7
+EXPIRY = 0x7777777777  # unix seconds, far ahead: no byte depends on when this is measured
 LEAF_BYTES = bytes(range(256)) * 4
 HOT = Account.from_key(keccak(text="hot"))
 PAYER, CHALLENGER, POOL = address("payer 0"), address("challenger"), address("pool")
@@ -63,7 +65,7 @@ class Round(NamedTuple):
 
 
 def rounds_above(node: bytes, path: int, height: int) -> tuple[bytes, list[Round]]:
-    """Root of a tree in which `node` is number `path` of its level, `height` levels below, and the rounds down to it."""
+    """Root of a tree in which `node` is number `path` of a level, `height` levels below; and the rounds down to it."""
     sizes = [4] * (height // 4) + ([height % 4] if height % 4 else [])
     rounds = []
     for size in reversed(sizes):
@@ -123,28 +125,27 @@ class Court(Market):
         return self.call(sender, "DisputeGame", function, *arguments)
 
     def claimed(self, request: Request) -> Dispute:
-        """Claims 1,000 receipts of one size, and shows the one in which the first drawn point lies."""
+        """Claims 1,000 receipts, and shows the one that is drawn."""
         first = _receipt(self, request)
         receipts = [replace(first, epoch=at) for at in range(RECEIPTS)]
         digests = [eip712.digest(self.domain, receipt) for receipt in receipts]
         start = self.claims * STEP
-        bounds = [start + STEP * at // RECEIPTS for at in range(RECEIPTS + 1)]
+        bounds = [start + at + (STEP - RECEIPTS if at > DRAWN else 0) for at in range(RECEIPTS + 1)]
         hashes = [Leaf(b"", digests[at], bounds[at], bounds[at + 1]).hash() for at in range(RECEIPTS)]
         entry = self._claim_one(start + STEP, RECEIPTS, tree_root(hashes, keccak_node), start)
         claim_block = self.block
         self.call(self.bank, "WorkToken", "transfer", POOL, 1)
         self.call(self.worker, "Beacon", "recordBeacon", claim_block + 1)
         seed = bytes.fromhex(self._anvil.rpc("eth_getBlockByNumber", hex(claim_block + 1), False)["hash"][2:])
-        point = points(POLICY, seed, entry, 1)[0]
-        drawn = next(at for at in range(RECEIPTS) if bounds[at] < point <= bounds[at + 1])
+        assert bounds[DRAWN] < points(POLICY, seed, entry, 1)[0] <= bounds[DRAWN + 1]
 
         def leaf(at: int) -> BookLeaf:
             return BookLeaf(digests[at], bounds[at], bounds[at + 1], at, tuple(prove(hashes, at, keccak_node)))
 
-        part = Part(self.claims - 1, 0, entry.pack(), (keccak(b"\x00" + entry.pack()),), leaf(drawn))
-        signature = eip712.sign(self.domain, receipts[drawn], HOT)
-        paper = Paper(request, receipts[drawn], signature)
-        return Dispute(paper, digests[drawn], Draw(part), (leaf(0), leaf(RECEIPTS - 1)))
+        part = Part(self.claims - 1, 0, entry.pack(), (keccak(b"\x00" + entry.pack()),), leaf(DRAWN))
+        signature = eip712.sign(self.domain, receipts[DRAWN], HOT)
+        paper = Paper(request, receipts[DRAWN], signature)
+        return Dispute(paper, digests[DRAWN], Draw(part), (leaf(0), leaf(RECEIPTS - 1)))
 
     def claim_more(self, count: int) -> None:
         for _ in range(count):
@@ -169,9 +170,8 @@ class Court(Market):
             Hop(self.worker, START, END, 3, 3),
             Hop(address("downstream"), END, SPEC.layers, 3, 3),
         )
-        now = int(self._anvil.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
         return Request(
-            PAYER, nonce, now + 3600, 0, model_id(SPEC), path, keccak(text="prompt"), PROMPT, 2_048, (151_643, 151_645),
+            PAYER, nonce, EXPIRY, 0, model_id(SPEC), path, keccak(text="prompt"), PROMPT, 2_048, (151_643, 151_645),
             keccak(text="seed"), Sampling(45_875, 50, 62_259),
         )  # fmt: skip
 

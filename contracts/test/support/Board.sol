@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IDisputeGame} from "../../interfaces/IDisputeGame.sol";
-import {MerkleTree} from "../../libraries/MerkleTree.sol";
+import {IStepVerifier} from "../../interfaces/IStepVerifier.sol";
 import {SignedObjects} from "../../libraries/SignedObjects.sol";
 import {GameFixture} from "./GameFixture.sol";
 import {Trees} from "./Trees.sol";
@@ -92,6 +92,20 @@ abstract contract Board is GameFixture {
     function show(uint256 gameId, Shown memory shown, bytes memory leaf) internal {
         vm.prank(hot);
         game.revealLeaf(gameId, shown.paper, leaf);
+    }
+
+    /// @notice What the step verifier is told of a receipt.
+    function caseOf(Shown memory shown, bytes32 bodyRoot) internal view returns (IStepVerifier.Case memory case_) {
+        SignedObjects.Receipt memory receipt = shown.paper.receipt;
+        case_.model = gameModel();
+        (case_.start, case_.end) = (2 * receipt.shard, 2 * receipt.shard + 2);
+        case_.positions = receipt.positions;
+        case_.promptCount = receipt.promptCount;
+        case_.generated = receipt.generated;
+        case_.inputRoot = receipt.inputRoot;
+        case_.bodyRoot = bodyRoot;
+        case_.seed = shown.paper.request.seed;
+        case_.sampling = shown.paper.request.sampling;
     }
 
     function phaseOf(uint256 gameId) internal view returns (IDisputeGame.Phase) {

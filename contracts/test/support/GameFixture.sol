@@ -18,6 +18,7 @@ import {PaperJudge} from "../../PaperJudge.sol";
 import {StakeRegistry} from "../../StakeRegistry.sol";
 import {StatementJudge} from "../../StatementJudge.sol";
 import {TraceJudge} from "../../TraceJudge.sol";
+import {Desk} from "./Desk.sol";
 import {Fixture} from "./Fixture.sol";
 import {MockStepVerifier} from "./MockStepVerifier.sol";
 import {Trees} from "./Trees.sol";
@@ -42,6 +43,7 @@ abstract contract GameFixture is Fixture {
     address internal immutable friend = makeAddr("friend");
     address internal immutable challenger = makeAddr("challenger");
     uint256 internal immutable hotSecret = uint256(keccak256("hot"));
+    Desk internal immutable desk = new Desk();
     Beacon internal beacon;
     DisputeGame internal game;
     MockStepVerifier internal steps;
@@ -154,7 +156,7 @@ abstract contract GameFixture is Fixture {
         uint32 shard,
         uint32 generated
     ) internal view returns (SignedObjects.Receipt memory receipt) {
-        receipt.requestId = digestOf(SignedObjects.hash(request));
+        receipt.requestId = digestOf(desk.hashOfRequest(request));
         receipt.shard = shard;
         receipt.worker = request.path[shard].worker;
         receipt.payer = request.payer;
@@ -182,7 +184,7 @@ abstract contract GameFixture is Fixture {
     }
 
     function signReceipt(SignedObjects.Receipt memory receipt, uint256 secret) internal view returns (bytes memory) {
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(secret, digestOf(SignedObjects.hash(receipt)));
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(secret, digestOf(desk.hashOfReceipt(receipt)));
         return abi.encodePacked(r, s, v);
     }
 
@@ -199,7 +201,7 @@ abstract contract GameFixture is Fixture {
         bytes32[] memory hashes = new bytes32[](count);
         uint256 end = from;
         for (uint256 i; i < count; ++i) {
-            leaves[i].digest = digestOf(SignedObjects.hash(papers[i].receipt));
+            leaves[i].digest = digestOf(desk.hashOfReceipt(papers[i].receipt));
             (leaves[i].before, leaves[i].end) = (uint128(end), uint128(end + papers[i].receipt.fee));
             leaves[i].index = uint64(i);
             end = leaves[i].end;

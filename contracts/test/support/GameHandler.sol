@@ -300,21 +300,8 @@ abstract contract GameHandler is Board {
     function _prove(uint256 seed, uint256 place, Shown memory shown) private {
         if (seed % 2 == 0) return; // nothing is wrong: time will tell
         GameGhost storage one = _games[place];
-        SignedObjects.Receipt memory receipt = shown.paper.receipt;
-        IStepVerifier.Case memory case_ = IStepVerifier.Case(
-            gameModel(),
-            2,
-            4,
-            receipt.positions,
-            receipt.promptCount,
-            receipt.generated,
-            receipt.inputRoot,
-            _body().root(),
-            shown.paper.request.seed,
-            shown.paper.request.sampling
-        );
         IStepVerifier.Step memory step = IStepVerifier.Step(uint32(SEGMENT), uint32(TENSOR), uint32(ROW), 1, 0);
-        steps.expect(case_, step, _leaf(), true);
+        steps.expect(caseOf(shown, _body().root()), step, _leaf(), true);
         address who = game.gameOf(one.gameId).challenger;
         uint256 left = stakes.slashable(worker);
         vm.prank(who);
